@@ -1,0 +1,9 @@
+//! yaks: a stateless broker that speaks the Kafka wire protocol.
+pub mod budget;
+pub mod clock;
+pub mod fetch;
+pub mod metastore;
+pub mod partition;
+pub mod produce;
+pub mod store;
+pub mod types;

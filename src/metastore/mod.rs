@@ -1,0 +1,276 @@
+//! Everything that is not record data: topics, write events, segments, heads, producer states, group offsets, leases.
+//!
+//! Three metastores: [`postgres`] for agents, [`sqlite`] for one process, [`memory`] the reference model; [`flaky`] wraps any
+//! of them. One suite, `contract`, runs against all. A metastore stores and finds; it decides nothing. Where a
+//! change depends on what is there, the caller hands in the decision ([`Decide`]) and the metastore runs it inside its own
+//! transaction, so that Kafka's rules stand once, in `partition`.
+//!
+//! Words:
+//! - a *write event* says that an object holds these runs; it is inserted once and is *pending* until a round takes it;
+//! - a *round* takes pending events in order, asks for a decision and stores segments, heads, producer states and
+//!   verdicts in one transaction; one round runs at a time over all agents;
+//! - a *verdict* says for each batch of an object what became of it.
+//!
+//! Time: [`crate::partition::Snapshot::now`], leases and expiry use the metastore's own clock, never an agent's.
+
+#[cfg(test)]
+mod contract;
+mod error;
+pub mod flaky;
+pub mod memory;
+pub mod postgres;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use error::MetaError;
+
+use crate::partition::{Decisions, ObjectVerdict, Snapshot};
+use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
+
+pub type Result<T> = std::result::Result<T, MetaError>;
+
+/// A topic as stored. `configs` holds only what was set; defaults are the handlers' business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: TopicName,
+    /// Number of partitions; their indexes are 0 to this, exclusive.
+    pub partitions: i32,
+    pub configs: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+}
+
+/// What became of a topic's creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    Created(Topic),
+    /// The name is taken, perhaps by another agent a moment ago.
+    Exists(Topic),
+}
+
+/// Which topics to find.
+#[derive(Debug, Clone)]
+pub enum TopicQuery {
+    All,
+    Names(Vec<TopicName>),
+    Ids(Vec<TopicId>),
+}
+
+/// Topics and their configurations.
+#[async_trait]
+pub trait Topics: Send + Sync {
+    /// Creates the topic with all its partitions empty, or finds the one that has the name. The id is the caller's choice.
+    async fn create_topic(&self, id: TopicId, name: &TopicName, partitions: i32, configs: &BTreeMap<String, String>) -> Result<Creation>;
+
+    /// The topics that exist, in order of name. Unknown names and ids are simply absent.
+    async fn find_topics(&self, query: &TopicQuery) -> Result<Vec<Topic>>;
+
+    /// Forgets the topic, its heads, producer states and group offsets at once; its segments are forgotten a piece at a
+    /// time by [`Topics::sweep_deleted_topics`]. False if there was none.
+    async fn delete_topic(&self, id: TopicId) -> Result<bool>;
+
+    /// Removes up to `limit` segments of deleted topics; true if more are left.
+    async fn sweep_deleted_topics(&self, limit: usize) -> Result<bool>;
+}
+
+/// One object's write event, before it is inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteEvent {
+    pub object: ObjectId,
+    /// The agent that wrote it.
+    pub node: NodeId,
+    /// Length of the whole object in bytes.
+    pub object_bytes: u64,
+    /// The packed list of runs (`records::object`, docs/OBJECT_FORMAT.md).
+    pub index: Bytes,
+}
+
+/// Decides a round. Pure; may be called again for the same events after a lost transaction.
+pub type Decide = Arc<dyn Fn(Snapshot) -> Decisions + Send + Sync>;
+
+/// How much one round takes.
+#[derive(Debug, Clone, Copy)]
+pub struct RoundLimits {
+    /// Pending events taken at most.
+    pub events: usize,
+}
+
+/// What a round did.
+#[derive(Debug, Clone)]
+pub enum Round {
+    /// Another agent is running one.
+    Busy,
+    Done(RoundReport),
+}
+
+/// What everyone who waits wants to know about a finished round.
+#[derive(Debug, Clone, Default)]
+pub struct RoundReport {
+    /// Events taken; at the limit there are probably more.
+    pub events: usize,
+    /// Segments written.
+    pub segments: usize,
+    /// The new ends of every log that changed.
+    pub heads: Vec<(TopicPartition, Head)>,
+    /// Verdicts decided (or completed, for parked batches).
+    pub verdicts: Vec<(ObjectId, ObjectVerdict)>,
+    /// When the next parked batch falls due, on the metastore's clock, as a duration from now.
+    pub next_due: Option<Duration>,
+    /// Age of the oldest event taken, by the metastore's clock.
+    pub oldest_event_age: Option<Duration>,
+}
+
+/// Where a fetch begins in one log, and how much it may read.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentQuery {
+    pub log: TopicPartition,
+    /// The first segment returned is the one that holds this offset, or the next one if it is in a gap.
+    pub from: Offset,
+    /// Segments are returned until their bytes reach this; at least one if there is one.
+    pub max_bytes: u64,
+    /// And never more rows than this.
+    pub max_segments: usize,
+}
+
+/// A log's head and the segments a query found in it; heads and segments are of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogView {
+    pub head: Head,
+    pub segments: Vec<Segment>,
+}
+
+/// Write events, rounds, segments and heads.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Inserts write events in this order, all or none. After [`MetaError::Indeterminate`] ask [`Log::find_events`].
+    async fn append(&self, events: &[WriteEvent]) -> Result<()>;
+
+    /// Which of these objects have a write event, pending or decided.
+    async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>>;
+
+    /// The verdicts known so far. An object is absent while its event is pending.
+    async fn verdicts(&self, objects: &[ObjectId]) -> Result<Vec<(ObjectId, ObjectVerdict)>>;
+
+    /// Runs one round: takes the lock, reads pending events and what they touch, decides, stores, commits, announces.
+    async fn run_round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round>;
+
+    /// Number of pending events.
+    async fn pending_events(&self) -> Result<u64>;
+
+    /// Heads in the order asked; `None` where topic or partition does not exist.
+    async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>>;
+
+    /// Segments in the order asked; `None` where topic or partition does not exist. One statement, one index probe a query.
+    async fn segments(&self, queries: &[SegmentQuery]) -> Result<Vec<Option<LogView>>>;
+
+    /// The first segment (lowest offsets) whose `max_timestamp_so_far` is at least `at`: the first that can hold a record that is not older.
+    /// Costs a few index probes, whatever the length of the log.
+    async fn first_segment_since(&self, log: TopicPartition, at: Timestamp) -> Result<Option<Segment>>;
+
+    /// Forgets producer states that were not used for `idle`, at most `limit`; true if more are left.
+    async fn expire_producers(&self, idle: Duration, limit: usize) -> Result<bool>;
+
+    /// Reserves `count` producer ids nobody else gets; returns the first.
+    async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId>;
+}
+
+/// An offset a group committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub offset: Offset,
+    /// -1 if the client gave none.
+    pub leader_epoch: i32,
+    /// Exactly the bytes the client gave; `None` for null.
+    pub metadata: Option<Bytes>,
+}
+
+/// Offsets committed by groups.
+#[async_trait]
+pub trait Offsets: Send + Sync {
+    /// Stores all of them or none.
+    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()>;
+
+    /// What the group committed: for `logs`, or for every log it ever committed with `None`.
+    async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>>;
+}
+
+/// An agent as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub node: NodeId,
+    /// Made anew at every start: two processes never share it.
+    pub instance: [u8; 16],
+    pub advertised_host: String,
+    pub advertised_port: u16,
+    pub rack: Option<String>,
+    pub version: String,
+}
+
+/// What became of a request for a node id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    Granted(NodeId),
+    /// Another live agent holds the id that was asked for.
+    Held(Agent),
+}
+
+/// Leases of node ids, by the metastore's clock.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// The cluster's id, made once by whoever asks first: 22 characters of URL-safe base64, as Kafka's are.
+    async fn cluster_id(&self, proposal: &str) -> Result<String>;
+
+    /// Leases `wanted`, or the lowest free id from 0. `agent.node` is ignored.
+    async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome>;
+
+    /// Prolongs the lease; false if it is lost (expired and taken by another instance).
+    async fn renew_lease(&self, node: NodeId, instance: [u8; 16], ttl: Duration) -> Result<bool>;
+
+    /// Gives the lease up at once.
+    async fn release_lease(&self, node: NodeId, instance: [u8; 16]) -> Result<()>;
+
+    /// Agents whose lease is valid, in order of node id.
+    async fn live_agents(&self) -> Result<Vec<Agent>>;
+}
+
+/// What another agent's round (or this one's) announces.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A round was committed: these logs have new ends.
+    Heads(Vec<(TopicPartition, Head)>),
+    /// A round was committed, but which logs changed was not said, or announcements may have been missed: look.
+    Unknown,
+}
+
+/// Announcements of committed rounds. They can be lost: whoever waits also looks from time to time.
+#[async_trait]
+pub trait Changes: Send + Sync {
+    /// The stream of announcements from now on. It ends only with the process; reconnects show as [`Change::Unknown`]. Metastores
+    /// of a single process announce nothing here, since the one round reports to its caller.
+    fn subscribe_changes(&self) -> tokio::sync::mpsc::Receiver<Change>;
+}
+
+/// All of it: what `app` builds and hands out.
+#[async_trait]
+pub trait Metastore: Topics + Log + Offsets + Leases + Changes + std::fmt::Debug {
+    /// Fails unless the metastore can be reached and used now.
+    async fn check(&self) -> Result<()>;
+
+    /// Applies the schema's migrations, under a lock. Refuses a schema that is newer than this binary.
+    async fn migrate(&self) -> Result<()>;
+
+    /// Fails with a clear error unless the schema is the one this binary was built for.
+    async fn check_schema(&self) -> Result<()>;
+
+    /// Waits for what is under way and closes all connections.
+    async fn close(&self);
+
+    /// What the start line says of it: kind and place, no secrets.
+    fn describe(&self) -> String;
+}
