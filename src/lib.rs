@@ -5,5 +5,6 @@ pub mod fetch;
 pub mod metastore;
 pub mod partition;
 pub mod produce;
+pub mod records;
 pub mod store;
 pub mod types;
