@@ -7,4 +7,5 @@ pub mod partition;
 pub mod produce;
 pub mod records;
 pub mod store;
+pub mod tasks;
 pub mod types;
