@@ -2,6 +2,7 @@
 pub mod budget;
 pub mod clock;
 pub mod fetch;
+pub mod materialize;
 pub mod metastore;
 pub mod metrics;
 pub mod partition;

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -44,9 +44,10 @@ func (t *trial) must(err error) {
 	}
 }
 
-func (t *trial) mustFail(want, err error) {
-	if !errors.Is(err, want) {
-		t.failf("expected %v, got %v", want, err)
+// mustFail takes one of the wanted errors.
+func (t *trial) mustFail(err error, wanted ...error) {
+	if !slices.ContainsFunc(wanted, func(want error) bool { return errors.Is(err, want) }) {
+		t.failf("expected one of %v, got %v", wanted, err)
 	}
 }
 
