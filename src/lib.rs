@@ -2,9 +2,15 @@
 pub mod budget;
 pub mod clock;
 pub mod fetch;
+pub mod handlers;
+pub mod materialize;
 pub mod metastore;
+pub mod metrics;
 pub mod partition;
 pub mod produce;
 pub mod protocol;
+pub mod records;
+pub mod server;
 pub mod store;
+pub mod tasks;
 pub mod types;

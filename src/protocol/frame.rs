@@ -23,7 +23,7 @@ pub enum FrameError {
     #[error("API key {0} is unknown")]
     UnknownApi(i16),
     #[error("{name} is not served: {reason}")]
-    NotServed { name: &'static str, reason: &'static str },
+    NotServed { key: i16, name: &'static str, reason: &'static str },
     #[error("{name} version {version} is not served")]
     Version { name: &'static str, version: i16 },
 }
@@ -72,7 +72,7 @@ pub fn parse_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let correlation_id = reader.i32().map_err(FrameError::Header)?;
     let api = row(key).ok_or(FrameError::UnknownApi(key))?;
     if let State::NotServed(reason) = api.state {
-        return Err(FrameError::NotServed { name: api.name, reason });
+        return Err(FrameError::NotServed { key, name: api.name, reason });
     }
     let client_id = if api.covers(version) { client_id(&mut reader, api.is_flexible(version)).map_err(FrameError::Header)? } else { None };
     let header_len = frame.len() - reader.remaining();
