@@ -1,6 +1,7 @@
 //! yaks: a stateless broker that speaks the Kafka wire protocol.
 pub mod budget;
 pub mod clock;
+pub mod config;
 pub mod fetch;
 pub mod materialize;
 pub mod metastore;

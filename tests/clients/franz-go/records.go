@@ -116,9 +116,8 @@ func idempotent(t *trial) string {
 	for i, r := range records {
 		r.Partition = int32(i % 3)
 	}
-	t.roundTrip([]kgo.Opt{
-		kgo.MaxProduceRequestsInflightPerBroker(5),
-		kgo.ProducerBatchMaxBytes(16_384), // more batches than may be in flight
+	t.roundTrip([]kgo.Opt{ // idempotence, with five requests in flight, is the default
+		kgo.ProducerBatchMaxBytes(16_384), // many batches
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	}, records...)
 	return "20000 records, 3 partitions"

@@ -17,6 +17,9 @@ import (
 // The first timestamp in a topic: old enough to be nobody's clock, young enough not to be cleaned away.
 var start = time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 
+// How long to wait before asking again.
+const pause = 20 * time.Millisecond
+
 // trial is one run of one scenario: what it can ask for, the step it is at,
 // and the clients it opened, closed at its end.
 type trial struct {
@@ -71,7 +74,7 @@ func (t *trial) client(options ...kgo.Opt) *kgo.Client {
 }
 
 func (t *trial) admin() *kadm.Client {
-	return kadm.NewClient(t.client())
+	return kadm.NewClient(t.client(kgo.MetadataMinAge(pause))) // how long it answers from memory
 }
 
 func unique(what string) string {
@@ -102,7 +105,7 @@ func (t *trial) describe(admin *kadm.Client, topic string) kadm.TopicDetail {
 // eventually waits for what a cluster may show a little later.
 func (t *trial) eventually(condition func() bool) {
 	for !condition() {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
