@@ -58,8 +58,9 @@ pub struct Config {
     pub log: LogSettings,
 }
 
-/// Where things are kept.
+/// Where things are kept. One a process: its size does not matter.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Backends {
     /// SQLite and a directory.
     Local { data_dir: PathBuf },

@@ -1,4 +1,5 @@
 //! yaks: a stateless broker that speaks the Kafka wire protocol.
+pub mod admin;
 pub mod budget;
 pub mod clock;
 pub mod config;

@@ -63,7 +63,7 @@ impl ObjectId {
     /// a UUID v7 is a clock.
     #[must_use]
     pub fn key(&self) -> String {
-        let shard = crate::types::fnv1a(&self.0) as u8;
+        let shard = fnv1a(&self.0) as u8;
         format!("{DATA_PREFIX}{shard:02x}/{self}")
     }
 
