@@ -30,6 +30,10 @@ SCENARIOS = {
 }
 
 
+def unknown(trial):
+    raise LookupError("no such scenario")
+
+
 def report(name, bootstrap):
     trial = Trial(bootstrap)
     outcome = f"no end within {LIMIT_SECONDS} s"
@@ -39,7 +43,7 @@ def report(name, bootstrap):
         nonlocal outcome, passed
         try:
             with trial:
-                outcome = SCENARIOS[name](trial)
+                outcome = SCENARIOS.get(name, unknown)(trial)
             passed = True
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}".replace("\n", " ")
