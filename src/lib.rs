@@ -13,3 +13,4 @@ pub mod records;
 pub mod store;
 pub mod tasks;
 pub mod types;
+pub mod upkeep;
