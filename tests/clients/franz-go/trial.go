@@ -67,7 +67,9 @@ func (t *trial) close() {
 }
 
 func (t *trial) client(options ...kgo.Opt) *kgo.Client {
-	client, err := kgo.NewClient(append(options, t.options...)...)
+	// Closing may wait for a fetch under way, by default for 5 s.
+	usual := append([]kgo.Opt{kgo.FetchMaxWait(500 * time.Millisecond)}, t.options...)
+	client, err := kgo.NewClient(append(usual, options...)...)
 	t.must(err)
 	t.clients = append(t.clients, client)
 	return client
