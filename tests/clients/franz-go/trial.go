@@ -67,16 +67,16 @@ func (t *trial) close() {
 }
 
 func (t *trial) client(options ...kgo.Opt) *kgo.Client {
-	// Closing may wait for a fetch under way, by default for 5 s.
-	usual := append([]kgo.Opt{kgo.FetchMaxWait(500 * time.Millisecond)}, t.options...)
-	client, err := kgo.NewClient(append(usual, options...)...)
+	// By default the client asks for metadata again only after 5 s, even if a topic is new.
+	options = append(options, kgo.MetadataMinAge(pause))
+	client, err := kgo.NewClient(append(options, t.options...)...)
 	t.must(err)
 	t.clients = append(t.clients, client)
 	return client
 }
 
 func (t *trial) admin() *kadm.Client {
-	return kadm.NewClient(t.client(kgo.MetadataMinAge(pause))) // how long it answers from memory
+	return kadm.NewClient(t.client())
 }
 
 func unique(what string) string {
