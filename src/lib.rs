@@ -3,6 +3,7 @@ pub mod budget;
 pub mod clock;
 pub mod fetch;
 pub mod metastore;
+pub mod oracle;
 pub mod partition;
 pub mod produce;
 pub mod store;
