@@ -86,7 +86,8 @@ func longPoll(t *trial) string {
 	if requests > 6 {
 		t.failf("%d fetch requests in 2.5 s", requests)
 	}
-	return fmt.Sprintf("%d fetch requests in 2.5 s, arrival %d ms after the acknowledgement", requests, delay.Milliseconds())
+	return fmt.Sprintf(
+		"%d fetch requests in 2.5 s, arrival %d ms after the acknowledgement", requests, delay.Milliseconds())
 }
 
 func big(t *trial) string {
