@@ -45,7 +45,6 @@ impl Tasks {
     }
 
     /// Runs `future` until it ends by itself. A panic in it counts as a failure of the whole.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
         let watched = std::panic::AssertUnwindSafe(future).catch_unwind().map(move |ended| {

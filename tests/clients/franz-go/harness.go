@@ -4,30 +4,24 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"reflect"
-	"runtime"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const limit = 30 * time.Second
 
 // A scenario returns its figures; it fails the trial if the broker does anything but what it should.
-var scenarios = []struct {
+type scenario struct {
 	name string
 	run  func(*trial) string
-}{
+}
+
+var scenarios = []scenario{
 	{"produce-consume", produceConsume},
 	{"codecs", codecs},
 	{"auto-create", autoCreate},
@@ -43,13 +37,13 @@ var scenarios = []struct {
 
 func main() {
 	var options []kgo.Opt
-	var chosen []string
+	var chosen []scenario
 	flag.Func("bootstrap", "the broker's `HOST:PORT`", func(address string) error {
 		options = append(options, kgo.SeedBrokers(address))
 		return nil
 	})
 	flag.Func("scenario", "the `NAME` of a scenario to run, instead of all", func(name string) error {
-		chosen = append(chosen, name)
+		chosen = append(chosen, named(name))
 		return nil
 	})
 	flag.BoolFunc("verbose", "show the client's own log", func(string) error {
@@ -57,15 +51,50 @@ func main() {
 		return nil
 	})
 	flag.Parse()
-
-	passed := true
-	for _, scenario := range scenarios {
-		at := slices.Index(chosen, scenario.name)
-		if at >= 0 {
-			chosen = slices.Delete(chosen, at, at+1)
-		}
+	if chosen == nil {
+		chosen = scenarios
 	}
-	if !passed {
+	failed := false
+	for _, s := range chosen {
+		failed = !report(s, options) || failed
+	}
+	if failed {
 		os.Exit(1)
 	}
+}
+
+func named(name string) scenario {
+	for _, s := range scenarios {
+		if s.name == name {
+			return s
+		}
+	}
+	return scenario{name, func(t *trial) string { t.failf("no such scenario"); return "" }}
+}
+
+func report(s scenario, options []kgo.Opt) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	t := &trial{ctx: ctx, options: options}
+	t.step("starting")
+	start := time.Now()
+	done := make(chan string, 1)
+	go func() {
+		defer close(done)
+		defer t.close()
+		done <- s.run(t)
+	}()
+	reason := ""
+	select {
+	case figures, passed := <-done:
+		if passed {
+			fmt.Printf("ok franz-go %s (%s, %.1f s)\n", s.name, figures, time.Since(start).Seconds())
+			return true
+		}
+		reason = t.reason
+	case <-time.After(limit):
+		reason = fmt.Sprintf("no end within %v", limit)
+	}
+	fmt.Printf("FAILED franz-go %s: %s: %s\n", s.name, t.at.Load(), strings.ReplaceAll(reason, "\n", " "))
+	return false
 }

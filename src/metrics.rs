@@ -1,0 +1,520 @@
+//! Every instrument, by name: one struct per room, with verbs. No OpenTelemetry type leaves this file.
+//!
+//! Names, types and labels are the interface of dashboards and alerts (docs/METRICS.md, held against this file by a test). A label takes few values: API
+//! names, codes, topics; never a client's or a group's name.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+/// Buckets of every duration, in seconds.
+const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All instruments of one agent, and the registry that shows them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    provider: SdkMeterProvider,
+    pub requests: RequestMetrics,
+    pub connections: ConnectionMetrics,
+    pub produce: ProduceMetrics,
+    pub fetch: FetchMetrics,
+    pub buffer: BufferMetrics,
+    pub materializer: MaterializerMetrics,
+    pub cache: CacheMetrics,
+    pub store: StoreMetrics,
+    pub jobs: JobMetrics,
+}
+
+/// The exporter could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be set up: {0}")]
+pub struct MetricsError(String);
+
+impl Metrics {
+    /// # Errors
+    /// [`MetricsError`] if the exporter refuses its settings.
+    pub fn new() -> Result<Metrics, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_counter_suffixes()
+            .without_units()
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("yaks");
+        Ok(Metrics {
+            requests: RequestMetrics::new(&meter),
+            connections: ConnectionMetrics::new(&meter),
+            produce: ProduceMetrics::new(&meter),
+            fetch: FetchMetrics::new(&meter),
+            buffer: BufferMetrics::new(&meter),
+            materializer: MaterializerMetrics::new(&meter),
+            cache: CacheMetrics::new(&meter),
+            store: StoreMetrics::new(&meter),
+            jobs: JobMetrics::new(&meter),
+            registry,
+            provider,
+        })
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if a family cannot be encoded.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(|error| MetricsError(error.to_string()))?;
+        String::from_utf8(text).map_err(|error| MetricsError(error.to_string()))
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        // Nothing is pushed anywhere, so there is nothing that could be lost.
+        let _ = self.provider.shutdown();
+    }
+}
+
+fn counter(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64> {
+    meter.u64_counter(name).with_description(what).build()
+}
+
+fn seconds(meter: &Meter, name: &'static str, what: &'static str) -> Histogram<f64> {
+    meter.f64_histogram(name).with_description(what).with_boundaries(SECONDS.to_vec()).build()
+}
+
+fn gauge(meter: &Meter, name: &'static str, what: &'static str) -> Gauge<u64> {
+    meter.u64_gauge(name).with_description(what).build()
+}
+
+fn level(meter: &Meter, name: &'static str, what: &'static str) -> UpDownCounter<i64> {
+    meter.i64_up_down_counter(name).with_description(what).build()
+}
+
+fn topic(name: &str) -> KeyValue {
+    KeyValue::new("topic", name.to_owned())
+}
+
+/// Did it work?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Success,
+    Error,
+}
+
+impl Status {
+    #[must_use]
+    pub fn of<T, E>(result: &Result<T, E>) -> Status {
+        if result.is_ok() { Status::Success } else { Status::Error }
+    }
+
+    fn label(self) -> KeyValue {
+        KeyValue::new(
+            "status",
+            match self {
+                Status::Success => "success",
+                Status::Error => "error",
+            },
+        )
+    }
+}
+
+/// Requests as a whole.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    total: Counter<u64>,
+    duration: Histogram<f64>,
+    unhandled: Counter<u64>,
+}
+
+impl RequestMetrics {
+    fn new(meter: &Meter) -> Self {
+        RequestMetrics {
+            total: counter(meter, "yaks_requests_total", "Requests answered"),
+            duration: seconds(meter, "yaks_request_duration_seconds", "From a request's last byte to its answer"),
+            unhandled: counter(meter, "yaks_requests_unhandled_total", "Requests with an API key that is not served"),
+        }
+    }
+
+    /// `error_code`: the first one in the answer, 0 for none.
+    pub fn answered(&self, api: &'static str, version: i16, error_code: i16, took: Duration) {
+        let (api, version) = (KeyValue::new("api_key", api), KeyValue::new("api_version", i64::from(version)));
+        let success = KeyValue::new("success", if error_code == 0 { "true" } else { "false" });
+        let code = KeyValue::new("error_code", i64::from(error_code));
+        self.duration.record(took.as_secs_f64(), &[api.clone(), version.clone()]);
+        self.total.add(1, &[api, version, success, code]);
+    }
+
+    pub fn unhandled(&self, api_key: i16) {
+        self.unhandled.add(1, &[KeyValue::new("api_key", i64::from(api_key))]);
+    }
+}
+
+/// Client connections.
+#[derive(Debug, Clone)]
+pub struct ConnectionMetrics {
+    open: UpDownCounter<i64>,
+    accepted: Counter<u64>,
+    refused: Counter<u64>,
+    closed_by_fault: Counter<u64>,
+}
+
+impl ConnectionMetrics {
+    fn new(meter: &Meter) -> Self {
+        ConnectionMetrics {
+            open: level(meter, "yaks_connections", "Client connections open now"),
+            accepted: counter(meter, "yaks_connections_accepted_total", "Client connections accepted"),
+            refused: counter(meter, "yaks_connections_refused_total", "Client connections refused at the limit"),
+            closed_by_fault: counter(meter, "yaks_connections_faulty_total", "Connections closed for what the client sent"),
+        }
+    }
+
+    pub fn opened(&self) {
+        self.accepted.add(1, &[]);
+        self.open.add(1, &[]);
+    }
+
+    pub fn closed(&self) {
+        self.open.add(-1, &[]);
+    }
+
+    pub fn refused(&self) {
+        self.refused.add(1, &[]);
+    }
+
+    /// `reason`: one of few words, such as `oversize`, `framing`, `unknown_api`, `idle`.
+    pub fn faulty(&self, reason: &'static str) {
+        self.closed_by_fault.add(1, &[KeyValue::new("reason", reason)]);
+    }
+}
+
+/// Produced data, by topic.
+#[derive(Debug, Clone)]
+pub struct ProduceMetrics {
+    bytes: Counter<u64>,
+    records: Counter<u64>,
+    errors: Counter<u64>,
+    rejected: Counter<u64>,
+}
+
+impl ProduceMetrics {
+    fn new(meter: &Meter) -> Self {
+        ProduceMetrics {
+            bytes: counter(meter, "yaks_produce_bytes_total", "Bytes of batches appended"),
+            records: counter(meter, "yaks_produce_records_total", "Records appended"),
+            errors: counter(meter, "yaks_produce_partition_errors_total", "Partitions of produce requests answered with an error"),
+            rejected: counter(meter, "yaks_produce_batches_rejected_total", "Batches refused before they were stored"),
+        }
+    }
+
+    pub fn appended(&self, name: &str, bytes: u64, records: u64) {
+        let labels = [topic(name)];
+        self.bytes.add(bytes, &labels);
+        self.records.add(records, &labels);
+    }
+
+    pub fn failed(&self, name: &str, error_code: i16) {
+        self.errors.add(1, &[topic(name), KeyValue::new("error_code", i64::from(error_code))]);
+    }
+
+    pub fn rejected(&self, reason: &'static str) {
+        self.rejected.add(1, &[KeyValue::new("reason", reason)]);
+    }
+}
+
+/// Fetched data, by topic, and waiting.
+#[derive(Debug, Clone)]
+pub struct FetchMetrics {
+    bytes: Counter<u64>,
+    records: Counter<u64>,
+    downloads: Counter<u64>,
+    waits: Histogram<f64>,
+    waiting: UpDownCounter<i64>,
+}
+
+impl FetchMetrics {
+    fn new(meter: &Meter) -> Self {
+        FetchMetrics {
+            bytes: counter(meter, "yaks_fetch_bytes_total", "Bytes of batches sent to consumers"),
+            records: counter(meter, "yaks_fetch_records_total", "Records sent to consumers"),
+            downloads: counter(meter, "yaks_fetch_s3_downloads_total", "Ranges of objects read for fetches"),
+            waits: seconds(meter, "yaks_fetch_wait_seconds", "How long fetches waited for data"),
+            waiting: level(meter, "yaks_fetch_waiting", "Fetches waiting for data now"),
+        }
+    }
+
+    pub fn served(&self, name: &str, bytes: u64, records: u64) {
+        let labels = [topic(name)];
+        self.bytes.add(bytes, &labels);
+        self.records.add(records, &labels);
+    }
+
+    pub fn downloaded(&self, name: &str, ranges: u64) {
+        self.downloads.add(ranges, &[topic(name)]);
+    }
+
+    pub fn wait_began(&self) {
+        self.waiting.add(1, &[]);
+    }
+
+    pub fn wait_ended(&self, after: Duration) {
+        self.waiting.add(-1, &[]);
+        self.waits.record(after.as_secs_f64(), &[]);
+    }
+}
+
+/// How a flush ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    Success,
+    S3Error,
+    DbError,
+}
+
+/// The write buffer and its flushes.
+#[derive(Debug, Clone)]
+pub struct BufferMetrics {
+    put: Histogram<f64>,
+    commit: Histogram<f64>,
+    flush: Histogram<f64>,
+    bytes: Counter<u64>,
+    records: Counter<u64>,
+    events: Counter<u64>,
+    held: Gauge<u64>,
+    uploads: UpDownCounter<i64>,
+    hedged: Counter<u64>,
+}
+
+impl BufferMetrics {
+    fn new(meter: &Meter) -> Self {
+        BufferMetrics {
+            put: seconds(meter, "yaks_buffer_s3_put_duration_seconds", "Time to make an object durable"),
+            commit: seconds(meter, "yaks_buffer_db_commit_duration_seconds", "Time to commit write events"),
+            flush: seconds(meter, "yaks_buffer_flush_duration_seconds", "From sealing a buffer to its write event"),
+            bytes: counter(meter, "yaks_buffer_flush_bytes_total", "Bytes of batches flushed"),
+            records: counter(meter, "yaks_buffer_flush_records_total", "Records flushed"),
+            events: counter(meter, "yaks_buffer_flush_events_total", "Write events committed"),
+            held: gauge(meter, "yaks_buffer_bytes", "Request bytes held in memory"),
+            uploads: level(meter, "yaks_buffer_uploads", "Uploads in flight"),
+            hedged: counter(meter, "yaks_buffer_hedged_puts_total", "Puts that were tried a second time beside a slow first"),
+        }
+    }
+
+    pub fn put(&self, status: Status, took: Duration) {
+        self.put.record(took.as_secs_f64(), &[status.label()]);
+    }
+
+    pub fn committed(&self, status: Status, took: Duration) {
+        self.commit.record(took.as_secs_f64(), &[status.label()]);
+    }
+
+    pub fn flushed(&self, how: Flush, took: Duration) {
+        let status = match how {
+            Flush::Success => "success",
+            Flush::S3Error => "s3_error",
+            Flush::DbError => "db_error",
+        };
+        self.flush.record(took.as_secs_f64(), &[KeyValue::new("status", status)]);
+    }
+
+    /// One write event was committed for this much data.
+    pub fn event(&self, bytes: u64, records: u64) {
+        self.bytes.add(bytes, &[]);
+        self.records.add(records, &[]);
+        self.events.add(1, &[]);
+    }
+
+    pub fn held(&self, bytes: u64) {
+        self.held.record(bytes, &[]);
+    }
+
+    pub fn upload_began(&self) {
+        self.uploads.add(1, &[]);
+    }
+
+    pub fn upload_ended(&self) {
+        self.uploads.add(-1, &[]);
+    }
+
+    pub fn hedged(&self) {
+        self.hedged.add(1, &[]);
+    }
+}
+
+/// Rounds of the materializer.
+#[derive(Debug, Clone)]
+pub struct MaterializerMetrics {
+    duration: Histogram<f64>,
+    events: Counter<u64>,
+    segments: Counter<u64>,
+    batch_size: Gauge<u64>,
+    age: Histogram<f64>,
+    pending: Gauge<u64>,
+    busy: Counter<u64>,
+}
+
+impl MaterializerMetrics {
+    fn new(meter: &Meter) -> Self {
+        MaterializerMetrics {
+            duration: seconds(meter, "yaks_materializer_duration_seconds", "Time of a round"),
+            events: counter(meter, "yaks_materializer_events_materialized_total", "Write events materialized"),
+            segments: counter(meter, "yaks_materializer_segments_total", "Segments written"),
+            batch_size: gauge(meter, "yaks_materializer_batch_size", "Events in the last round that had any"),
+            age: seconds(meter, "yaks_materializer_event_age_seconds", "Age of the oldest event of a round when it was taken"),
+            pending: gauge(meter, "yaks_materializer_pending_events", "Write events without a verdict"),
+            busy: counter(meter, "yaks_materializer_busy_total", "Rounds left to another agent that was at it"),
+        }
+    }
+
+    pub fn round(&self, events: usize, segments: usize, oldest: Option<Duration>, took: Duration) {
+        self.duration.record(took.as_secs_f64(), &[Status::Success.label()]);
+        if events > 0 {
+            self.events.add(events as u64, &[]);
+            self.segments.add(segments as u64, &[]);
+            self.batch_size.record(events as u64, &[]);
+        }
+        if let Some(age) = oldest {
+            self.age.record(age.as_secs_f64(), &[]);
+        }
+    }
+
+    pub fn failed(&self, took: Duration) {
+        self.duration.record(took.as_secs_f64(), &[Status::Error.label()]);
+    }
+
+    pub fn busy(&self) {
+        self.busy.add(1, &[]);
+    }
+
+    pub fn pending(&self, events: u64) {
+        self.pending.record(events, &[]);
+    }
+}
+
+/// The object cache.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    gets: Counter<u64>,
+    hits: Counter<u64>,
+    local_loads: Counter<u64>,
+    peer_loads: Counter<u64>,
+    peer_errors: Counter<u64>,
+    peers: Gauge<u64>,
+    bytes: Gauge<u64>,
+}
+
+impl CacheMetrics {
+    fn new(meter: &Meter) -> Self {
+        let metrics = CacheMetrics {
+            gets: counter(meter, "yaks_groupcache_cache_gets_total", "Pages asked for"),
+            hits: counter(meter, "yaks_groupcache_cache_hits_total", "Pages found in memory"),
+            local_loads: counter(meter, "yaks_groupcache_local_loads_total", "Loads from the store"),
+            peer_loads: counter(meter, "yaks_groupcache_peer_loads_total", "Loads from a peer"),
+            peer_errors: counter(meter, "yaks_groupcache_peer_errors_total", "Peer requests that failed"),
+            peers: gauge(meter, "yaks_groupcache_peers", "Agents in this agent's cache ring"),
+            bytes: gauge(meter, "yaks_cache_bytes", "Bytes held by the object cache"),
+        };
+        metrics.peers.record(0, &[]);
+        metrics
+    }
+
+    pub fn looked_up(&self, pages: u64, hits: u64) {
+        self.gets.add(pages, &[]);
+        self.hits.add(hits, &[]);
+    }
+
+    pub fn loaded(&self) {
+        self.local_loads.add(1, &[]);
+    }
+
+    pub fn peer_loaded(&self) {
+        self.peer_loads.add(1, &[]);
+    }
+
+    pub fn peer_failed(&self) {
+        self.peer_errors.add(1, &[]);
+    }
+
+    pub fn holds(&self, bytes: u64) {
+        self.bytes.record(bytes, &[]);
+    }
+}
+
+/// Requests to the object store.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    requests: Counter<u64>,
+    bytes: Counter<u64>,
+}
+
+impl StoreMetrics {
+    fn new(meter: &Meter) -> Self {
+        StoreMetrics {
+            requests: counter(meter, "yaks_s3_requests_total", "Requests to the object store, by operation and status"),
+            bytes: counter(meter, "yaks_s3_bytes_total", "Bytes put into and got from the object store, by operation"),
+        }
+    }
+
+    /// `operation`: put, get, delete, list.
+    pub fn request(&self, operation: &'static str, status: Status, bytes: u64) {
+        let operation = KeyValue::new("operation", operation);
+        self.bytes.add(bytes, std::slice::from_ref(&operation));
+        self.requests.add(1, &[operation, status.label()]);
+    }
+}
+
+/// Background jobs.
+#[derive(Debug, Clone)]
+pub struct JobMetrics {
+    last_success: Gauge<u64>,
+    failures: Counter<u64>,
+}
+
+impl JobMetrics {
+    fn new(meter: &Meter) -> Self {
+        JobMetrics {
+            last_success: gauge(meter, "yaks_job_last_success_timestamp_seconds", "When a background job last succeeded, Unix time"),
+            failures: counter(meter, "yaks_job_failures_total", "Background jobs that failed"),
+        }
+    }
+
+    pub fn succeeded(&self, job: &'static str, now: crate::types::Timestamp) {
+        self.last_success.record(u64::try_from(now.0 / 1000).unwrap_or(0), &[KeyValue::new("job", job)]);
+    }
+
+    pub fn failed(&self, job: &'static str) {
+        self.failures.add(1, &[KeyValue::new("job", job)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_types_and_buckets_are_those_of_the_ancestor() {
+        let metrics = Metrics::new().expect("metrics");
+        metrics.requests.answered("Produce", 9, 0, Duration::from_millis(3));
+        metrics.buffer.flushed(Flush::S3Error, Duration::from_millis(3));
+        metrics.materializer.round(3, 3, None, Duration::from_millis(3));
+        let text = metrics.render().expect("text");
+        for line in [
+            "# TYPE yaks_requests_total counter",
+            "yaks_requests_total{api_key=\"Produce\",api_version=\"9\",error_code=\"0\",success=\"true\"} 1",
+            "yaks_request_duration_seconds_bucket{api_key=\"Produce\",api_version=\"9\",le=\"0.005\"} 1",
+            "yaks_buffer_flush_duration_seconds_count{status=\"s3_error\"} 1",
+            "yaks_materializer_batch_size 3",
+            "yaks_groupcache_peers 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("otel_scope"), "{text}");
+    }
+}
