@@ -8,11 +8,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::FutureProducer;
+use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::history::Promise;
 use super::options::Options;
 use super::run::Failure;
+use crate::types::Offset;
 
 /// How long to wait for a broker's first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -101,20 +103,43 @@ async fn wait_for_leaders(admin: &AdminClient<DefaultClientContext>, topics: &[S
     Ok(())
 }
 
-/// The ends of one log: log start offset and high watermark. Blocks; tries again until `patience` is over.
+/// The ends of one log: log start offset and high watermark.
+pub(super) type Ends = (Offset, Offset);
+
+/// The ends of every partition of a topic, by partition: two requests, however many partitions there are. Blocks; tries
+/// again until `patience` is over.
 ///
 /// # Errors
 /// The last failure.
-pub(super) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32, patience: Duration) -> Result<(i64, i64), KafkaError> {
+pub(super) fn watermarks(consumer: &BaseConsumer, topic: &str, partitions: usize, patience: Duration) -> Result<Vec<Ends>, KafkaError> {
     let deadline = Instant::now() + patience;
     loop {
-        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(5)) {
-            Ok(ends) => return Ok(ends),
+        let starts = list_offsets(consumer, topic, partitions, Position::Beginning);
+        let both = starts.and_then(|starts| Ok((starts, list_offsets(consumer, topic, partitions, Position::End)?)));
+        match both {
+            Ok((starts, ends)) => return Ok(starts.into_iter().zip(ends).collect()),
             Err(error) if Instant::now() >= deadline => return Err(error),
             // Brokers may still be coming back from whatever the script did to them.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
+}
+
+/// One ListOffsets for all partitions of a topic: librdkafka takes the two special times for ordinary ones.
+fn list_offsets(consumer: &BaseConsumer, topic: &str, partitions: usize, time: Position) -> Result<Vec<Offset>, KafkaError> {
+    let mut times = TopicPartitionList::new();
+    for partition in (0..).take(partitions) {
+        times.add_partition_offset(topic, partition, time)?;
+    }
+    let mut offsets = vec![Offset(0); partitions];
+    for element in consumer.offsets_for_times(times, Duration::from_secs(10))?.elements() {
+        element.error()?;
+        let Position::Offset(offset) = element.offset() else { return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::OffsetNotAvailable)) };
+        if let Some(place) = usize::try_from(element.partition()).ok().and_then(|p| offsets.get_mut(p)) {
+            *place = Offset(offset);
+        }
+    }
+    Ok(offsets)
 }
 
 /// Whether the broker or the client refused the record itself, so that no copy of it can be in a log. All else

@@ -53,12 +53,12 @@ impl<'a> TopicReader<'a> {
     fn open(options: &Options, workload: &Workload, topic: &'a TopicName) -> KafkaResult<TopicReader<'a>> {
         let consumer = client::reader(options, &[])?;
         let patience = options.consume_timeout;
-        let mut logs = Vec::new();
-        for partition in (0..).take(workload.partitions.get() as usize) {
-            let (start, end) = client::watermarks(&consumer, topic.as_str(), partition, patience)?;
+        let ends = client::watermarks(&consumer, topic.as_str(), workload.partitions.get() as usize, patience)?;
+        let log = |(partition, (start, high_watermark))| {
             let log = LogName { topic: topic.clone(), partition: PartitionIndex(partition) };
-            logs.push(LogRead { log, start: Offset(start), high_watermark: Offset(end), records: Vec::new() });
-        }
+            LogRead { log, start, high_watermark, records: Vec::new() }
+        };
+        let logs: Vec<LogRead> = (0..).zip(ends).map(log).collect();
         let mut list = TopicPartitionList::new();
         for log in &logs {
             list.add_partition_offset(topic.as_str(), log.log.partition.0, Position::Offset(log.start.0))?;
@@ -102,10 +102,10 @@ impl<'a> TopicReader<'a> {
     /// Asks again for the ends: late copies of records with unknown outcome may have arrived meanwhile.
     fn ends_are_the_same(&mut self) -> KafkaResult<bool> {
         let mut same = true;
-        for (log, at_end) in self.logs.iter_mut().zip(&mut self.at_end) {
-            let (_, end) = client::watermarks(&self.consumer, self.topic.as_str(), log.log.partition.0, self.patience)?;
-            if Offset(end) != log.high_watermark {
-                (log.high_watermark, *at_end, same) = (Offset(end), false, false);
+        let ends = client::watermarks(&self.consumer, self.topic.as_str(), self.logs.len(), self.patience)?;
+        for ((log, at_end), (_, end)) in self.logs.iter_mut().zip(&mut self.at_end).zip(ends) {
+            if end != log.high_watermark {
+                (log.high_watermark, *at_end, same) = (end, false, false);
             }
         }
         Ok(same)

@@ -87,7 +87,7 @@ pub struct Content {
     pub key: Fingerprint,
     pub value: Fingerprint,
     pub headers: Fingerprint,
-    /// As the producer set it (Kafka's CreateTime).
+    /// As the producer set it (Kafka's `CreateTime`).
     pub timestamp: Timestamp,
 }
 

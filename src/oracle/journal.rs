@@ -1,6 +1,6 @@
 //! The oracle's book: every record stands here before it is sent, every outcome as soon as it is known.
 //!
-//! One SQLite file for each run, written by one task. Many producers note at the same time; what waits is written in
+//! One `SQLite` file for each run, written by one task. Many producers note at the same time; what waits is written in
 //! one transaction, so that the book costs one commit for many records. The file outlives a crash of the oracle (WAL,
 //! without an fsync per commit): an attempt without an outcome then counts as unknown.
 
@@ -18,7 +18,7 @@ use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
 const QUEUE: usize = 1024;
 /// Messages written in one transaction.
 const GROUP: usize = 1024;
-/// Rows of one INSERT: nine values each, and SQLite takes 32,766.
+/// Rows of one INSERT: nine values each, and `SQLite` takes 32,766.
 const ROWS: usize = 500;
 
 const SCHEMA: &str = "

@@ -43,7 +43,7 @@ impl Record {
     }
 }
 
-/// A sequence of numbers that only depends on its seed: SplitMix64 (Steele, Lea, Flood 2014).
+/// A sequence of numbers that only depends on its seed: `SplitMix64` (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
