@@ -98,6 +98,7 @@ impl Tasks {
 
 async fn wait(stop: &CancellationToken, nudge: &Nudge, period: Duration) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = nudge.0.notified() => {}
         () = tokio::time::sleep(period) => {}

@@ -207,6 +207,18 @@ fn lines_and_files_have_a_measure() {
     assert!(slips.is_empty(), "{}", slips.join("\n"));
 }
 
+/// Which ready branch an unbiased `select!` takes is chance, and chance that no seed repeats.
+#[test]
+fn every_select_is_biased() {
+    let mut slips = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test_file(name) && !name.starts_with("oracle") && !name.starts_with("bin"))
+    {
+        let biased = text.split("select! {").skip(1).all(|rest| rest.trim_start().starts_with("biased;"));
+        slips.extend((!biased).then(|| format!("src/{name}")));
+    }
+    assert!(slips.is_empty(), "select! without biased: {}", slips.join(", "));
+}
+
 #[test]
 fn the_readme_lists_every_setting_with_its_default() {
     let readme = read("README.md");
