@@ -9,6 +9,7 @@
 //! docs/ARCHITECTURE.md has the map, `tests/tidy.rs` the table of who may import whom.
 
 pub mod admin;
+pub mod app;
 pub mod budget;
 pub mod clock;
 pub mod config;

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    kill: CancellationToken,
     failed: Arc<std::sync::OnceLock<&'static str>>,
     failure: CancellationToken,
 }
@@ -30,7 +31,13 @@ impl Default for Tasks {
 impl Tasks {
     #[must_use]
     pub fn new() -> Self {
-        Tasks { tracker: TaskTracker::new(), stop: CancellationToken::new(), failed: Arc::default(), failure: CancellationToken::new() }
+        Tasks {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            failed: Arc::default(),
+            failure: CancellationToken::new(),
+        }
     }
 
     /// A group of its own below this one: stopping this one stops it too, and a failure there is a failure here.
@@ -54,7 +61,10 @@ impl Tasks {
                 tasks.failure.cancel();
             }
         });
-        self.tracker.spawn(watched);
+        let kill = self.kill.clone();
+        self.tracker.spawn(async move {
+            kill.run_until_cancelled(watched).await;
+        });
     }
 
     /// Runs `round` again and again until the group is stopped: at once while it says that there is more to do, after a nudge, and after `period`
@@ -87,6 +97,11 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
+    }
+
+    /// Drops every task of this group, of those above and below it, where it stands: what a crash of the process does. For simulations.
+    pub fn kill(&self) {
+        self.kill.cancel();
     }
 
     /// Completes when a task has panicked, with its name.
