@@ -46,6 +46,7 @@ impl Tasks {
         Tasks {
             tracker: TaskTracker::new(),
             stop: self.stop.child_token(),
+            kill: self.kill.clone(),
             failed: Arc::clone(&self.failed),
             failure: self.failure.clone(),
         }
@@ -54,16 +55,13 @@ impl Tasks {
     /// Runs `future` until it ends by itself. A panic in it counts as a failure of the whole.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
-        let watched = std::panic::AssertUnwindSafe(future).catch_unwind().map(move |ended| {
-            if ended.is_err() {
+        self.tracker.spawn(async move {
+            let guarded = std::panic::AssertUnwindSafe(future).catch_unwind();
+            if let Some(Err(_)) = tasks.kill.run_until_cancelled(guarded).await {
                 tracing::error!(task = name, "a background task panicked; the agent shuts down");
                 tasks.failed.get_or_init(|| name);
                 tasks.failure.cancel();
             }
-        });
-        let kill = self.kill.clone();
-        self.tracker.spawn(async move {
-            kill.run_until_cancelled(watched).await;
         });
     }
 
