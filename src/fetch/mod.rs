@@ -1,15 +1,34 @@
 //! From offsets to bytes: plan, read, assemble, wait.
 //!
-//! A fetch asks the metastore where its offsets are ([`plan`](self) decides how much of each log is read), reads the ranges side by side
-//! through a [`crate::store::ReadRange`], and cuts and patches the batches. If there is too little, it waits on the
-//! [`Watermarks`] until rounds have brought enough, or `max_wait` is over.
+//! A fetch asks the metastore where its offsets are (`plan` decides how much of each log is read), reads the ranges side by side
+//! through a [`crate::store::ReadRange`], and cuts and patches the batches (`assemble`). If there is too little, it waits on the
+//! [`Watermarks`] until rounds have brought enough, or `max_wait` is over. A fetch at the end of its logs costs no statement before it waits.
+//!
+//! Words:
+//! - a *place* is a boundary between two batches of a segment, with the offset that comes next;
+//! - a *share* is what one log may take of the bytes of a fetch;
+//! - a log is *stalled* if it has data but its reads were too short to give any.
 //!
 //! Invariants: the first batch returned holds the wanted offset or begins after it; nothing at or above the high watermark (read_committed: the last stable
 //! offset) is returned; batches are whole; if any log has data, at least one batch is returned whatever the limits.
 
+mod assemble;
+mod batches;
+mod lookup;
+mod plan;
+mod positions;
+mod reader;
+mod serve;
+#[cfg(test)]
+mod testing;
+mod wait;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use reader::Reader;
+pub use wait::Watermarks;
 
 use crate::types::{Head, Offset, TopicPartition};
 
@@ -53,7 +72,46 @@ pub struct Fetched {
     pub head: Head,
     /// Whole batches, in pieces that are to be sent one after the other; may be empty.
     pub records: Vec<Bytes>,
+    /// Records in these batches.
+    pub record_count: u64,
+    /// Ranges of objects that were read for it.
+    pub ranges_read: u64,
+}
+
+impl Fetched {
+    /// Length of all batches in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.records.iter().map(|piece| piece.len() as u64).sum()
+    }
 }
 
 /// The answer, in the order of the request's logs.
 pub type FetchResponse = Vec<Result<Fetched, FetchError>>;
+
+/// How logs are read.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchConfig {
+    /// Bytes of one answer at most, whatever the client allows; one batch is returned even if it is larger.
+    pub max_bytes: u64,
+    /// Ranges that one fetch reads at the same time.
+    pub reads_at_once: usize,
+    /// Bytes behind a fetch that the cache is told of in advance; 0: none.
+    pub read_ahead_bytes: u64,
+    /// Segments that one fetch looks at, over all its logs, about.
+    pub max_segments: usize,
+    /// How often the metastore is asked for news of logs that are waited for, in case an announcement was lost.
+    pub look_every: Duration,
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        FetchConfig {
+            max_bytes: 50 << 20,
+            reads_at_once: 16,
+            read_ahead_bytes: 16 << 20,
+            max_segments: 2_048,
+            look_every: Duration::from_millis(500),
+        }
+    }
+}

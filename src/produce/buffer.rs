@@ -9,7 +9,7 @@ use crate::types::{BatchSummary, TopicPartition};
 
 /// Batches of one future object. `T` is what the owner wants back with each batch: its ticket.
 #[derive(Debug)]
-pub struct Buffer<T> {
+pub(super) struct Buffer<T> {
     groups: Vec<Group<T>>,
     index: HashMap<TopicPartition, usize>,
     bytes: u64,
@@ -18,11 +18,11 @@ pub struct Buffer<T> {
 
 /// The batches of one log, oldest first.
 #[derive(Debug)]
-pub struct Group<T> {
-    pub log: TopicPartition,
-    pub batches: Vec<(BatchSummary, Bytes)>,
+pub(super) struct Group<T> {
+    pub(super) log: TopicPartition,
+    pub(super) batches: Vec<(BatchSummary, Bytes)>,
     /// As many as batches, in the same order.
-    pub tickets: Vec<T>,
+    pub(super) tickets: Vec<T>,
 }
 
 impl<T> Default for Buffer<T> {
@@ -32,7 +32,7 @@ impl<T> Default for Buffer<T> {
 }
 
 impl<T> Buffer<T> {
-    pub fn add(&mut self, log: TopicPartition, summary: BatchSummary, bytes: Bytes, ticket: T) {
+    pub(super) fn add(&mut self, log: TopicPartition, summary: BatchSummary, bytes: Bytes, ticket: T) {
         self.bytes += bytes.len() as u64;
         self.records += u64::from(summary.record_count);
         let at = *self.index.entry(log).or_insert(self.groups.len());
@@ -46,31 +46,31 @@ impl<T> Buffer<T> {
     }
 
     /// Bytes of all batches.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub fn records(&self) -> u64 {
+    pub(super) fn records(&self) -> u64 {
         self.records
     }
 
-    pub fn into_groups(self) -> Vec<Group<T>> {
+    pub(super) fn into_groups(self) -> Vec<Group<T>> {
         self.groups
     }
 }
 
 /// When an open buffer is sealed.
 #[derive(Debug, Clone, Copy)]
-pub struct SealRule {
-    pub flush_bytes: u64,
+pub(super) struct SealRule {
+    pub(super) flush_bytes: u64,
     /// Zero: as soon as somebody is free to write it.
-    pub flush_interval: Duration,
+    pub(super) flush_interval: Duration,
 }
 
 impl SealRule {
     /// How long a buffer with `bytes` bytes, whose first batch came `age` ago, may still gather: zero means seal it now.
     #[must_use]
-    pub fn patience(&self, bytes: u64, age: Duration) -> Duration {
+    pub(super) fn patience(&self, bytes: u64, age: Duration) -> Duration {
         if bytes >= self.flush_bytes { Duration::ZERO } else { self.flush_interval.saturating_sub(age) }
     }
 }

@@ -116,7 +116,7 @@ impl Committer {
         match result {
             Ok(()) => self.committed.nudge(),
             Err(error) => {
-                tracing::error!(%error, events = events.len(), "write events could not be committed; producers are told to try again")
+                tracing::error!(%error, events = events.len(), "write events could not be committed; producers are told to try again");
             }
         }
     }

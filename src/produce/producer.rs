@@ -199,6 +199,7 @@ impl Producer {
                 Due::Never => return None,
             };
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }

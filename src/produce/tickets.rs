@@ -1,6 +1,6 @@
 //! Tickets of committed batches that wait for their verdict.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -30,7 +30,7 @@ type Stubs = Vec<Vec<Option<Stub>>>;
 /// All objects of this agent that are committed, or about to be, and not fully settled.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    objects: Mutex<HashMap<ObjectId, Stubs>>,
+    objects: Mutex<BTreeMap<ObjectId, Stubs>>,
     settled: Notify,
 }
 
@@ -73,7 +73,7 @@ impl Unsettled {
         }
     }
 
-    fn drop_if_done(&self, objects: &mut HashMap<ObjectId, Stubs>, object: ObjectId) {
+    fn drop_if_done(&self, objects: &mut BTreeMap<ObjectId, Stubs>, object: ObjectId) {
         let done = objects.get(&object).is_some_and(|stubs| stubs.iter().flatten().all(Option::is_none));
         if done {
             objects.remove(&object);
@@ -102,7 +102,7 @@ impl Unsettled {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectId, Stubs>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Stubs>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

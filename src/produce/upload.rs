@@ -60,6 +60,7 @@ async fn hedged(
     let mut hedged = false;
     loop {
         tokio::select! {
+            biased;
             Some(result) = attempts.next() => match result {
                 Ok(()) => return Ok(()),
                 Err(error) if attempts.is_empty() => return Err(error),

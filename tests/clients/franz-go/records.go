@@ -86,7 +86,8 @@ func longPoll(t *trial) string {
 	if requests > 6 {
 		t.failf("%d fetch requests in 2.5 s", requests)
 	}
-	return fmt.Sprintf("%d fetch requests in 2.5 s, arrival %d ms after the acknowledgement", requests, delay.Milliseconds())
+	return fmt.Sprintf(
+		"%d fetch requests in 2.5 s, arrival %d ms after the acknowledgement", requests, delay.Milliseconds())
 }
 
 func big(t *trial) string {
@@ -116,9 +117,8 @@ func idempotent(t *trial) string {
 	for i, r := range records {
 		r.Partition = int32(i % 3)
 	}
-	t.roundTrip([]kgo.Opt{
-		kgo.MaxProduceRequestsInflightPerBroker(5),
-		kgo.ProducerBatchMaxBytes(16_384), // more batches than may be in flight
+	t.roundTrip([]kgo.Opt{ // idempotence, with five requests in flight, is the default
+		kgo.ProducerBatchMaxBytes(16_384), // many batches
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	}, records...)
 	return "20000 records, 3 partitions"

@@ -17,6 +17,9 @@ import (
 // The first timestamp in a topic: old enough to be nobody's clock, young enough not to be cleaned away.
 var start = time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 
+// How long to wait before asking again.
+const pause = 20 * time.Millisecond
+
 // trial is one run of one scenario: what it can ask for, the step it is at,
 // and the clients it opened, closed at its end.
 type trial struct {
@@ -64,6 +67,8 @@ func (t *trial) close() {
 }
 
 func (t *trial) client(options ...kgo.Opt) *kgo.Client {
+	// By default the client asks for metadata again only after 5 s, even if a topic is new.
+	options = append(options, kgo.MetadataMinAge(pause))
 	client, err := kgo.NewClient(append(options, t.options...)...)
 	t.must(err)
 	t.clients = append(t.clients, client)
@@ -102,7 +107,7 @@ func (t *trial) describe(admin *kadm.Client, topic string) kadm.TopicDetail {
 // eventually waits for what a cluster may show a little later.
 func (t *trial) eventually(condition func() bool) {
 	for !condition() {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
