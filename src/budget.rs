@@ -85,6 +85,7 @@ impl Charge {
                 return;
             }
             tokio::select! {
+                biased;
                 // Only a request that was begun may overdraw: one that holds nothing can wait.
                 guard = &mut overdraft, if self.bytes > 0 => {
                     self.shared.used.fetch_add(bytes, Ordering::AcqRel);

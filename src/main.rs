@@ -1,1 +1,63 @@
-fn main() {}
+//! The daemon: read settings, start, wait for a signal, stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use yaks::app::{self, App};
+use yaks::config::{Config, Mode, help};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A stateless broker that speaks the Kafka protocol: records in S3, everything else in Postgres.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Point any Kafka client at port 9092. `yaks dev --help` and `yaks agent --help` list every setting.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One broker with nothing else to install: SQLite and a directory, durable across restarts.
+    #[command(after_help = help(Mode::Dev))]
+    Dev {
+        /// Where everything is kept.
+        #[arg(long, default_value = "./yaks-data")]
+        data_dir: PathBuf,
+    },
+    /// One of any number of brokers on Postgres and S3.
+    #[command(after_help = help(Mode::Agent))]
+    Agent,
+    /// Bring the schema in Postgres up to date, then end.
+    #[command(after_help = help(Mode::Agent))]
+    Migrate,
+}
+
+fn main() -> ExitCode {
+    let (mode, data_dir, migrate_only) = match Arguments::parse().command {
+        Command::Dev { data_dir } => (Mode::Dev, Some(data_dir), false),
+        Command::Agent => (Mode::Agent, None, false),
+        Command::Migrate => (Mode::Agent, None, true),
+    };
+    let (config, warnings) = match Config::from_env(mode, data_dir) {
+        Ok(read) => read,
+        Err(error) => return app::complain(&error),
+    };
+    if let Err(error) = app::start_logging(&config.log) {
+        return app::complain(&error);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return app::complain(&error),
+    };
+    let outcome = runtime.block_on(async { if migrate_only { App::migrate(&config).await } else { App::run(config).await } });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => app::complain(&error),
+    }
+}

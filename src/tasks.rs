@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    kill: CancellationToken,
     failed: Arc<std::sync::OnceLock<&'static str>>,
     failure: CancellationToken,
 }
@@ -30,7 +31,13 @@ impl Default for Tasks {
 impl Tasks {
     #[must_use]
     pub fn new() -> Self {
-        Tasks { tracker: TaskTracker::new(), stop: CancellationToken::new(), failed: Arc::default(), failure: CancellationToken::new() }
+        Tasks {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            failed: Arc::default(),
+            failure: CancellationToken::new(),
+        }
     }
 
     /// A group of its own below this one: stopping this one stops it too, and a failure there is a failure here.
@@ -39,23 +46,23 @@ impl Tasks {
         Tasks {
             tracker: TaskTracker::new(),
             stop: self.stop.child_token(),
+            kill: self.kill.clone(),
             failed: Arc::clone(&self.failed),
             failure: self.failure.clone(),
         }
     }
 
     /// Runs `future` until it ends by itself. A panic in it counts as a failure of the whole.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
-        let watched = std::panic::AssertUnwindSafe(future).catch_unwind().map(move |ended| {
-            if ended.is_err() {
+        self.tracker.spawn(async move {
+            let guarded = std::panic::AssertUnwindSafe(future).catch_unwind();
+            if let Some(Err(_)) = tasks.kill.run_until_cancelled(guarded).await {
                 tracing::error!(task = name, "a background task panicked; the agent shuts down");
                 tasks.failed.get_or_init(|| name);
                 tasks.failure.cancel();
             }
         });
-        self.tracker.spawn(watched);
     }
 
     /// Runs `round` again and again until the group is stopped: at once while it says that there is more to do, after a nudge, and after `period`
@@ -90,6 +97,11 @@ impl Tasks {
         tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
     }
 
+    /// Drops every task of this group, of those above and below it, where it stands: what a crash of the process does. For simulations.
+    pub fn kill(&self) {
+        self.kill.cancel();
+    }
+
     /// Completes when a task has panicked, with its name.
     pub async fn failed(&self) -> &'static str {
         self.failure.cancelled().await;
@@ -99,6 +111,7 @@ impl Tasks {
 
 async fn wait(stop: &CancellationToken, nudge: &Nudge, period: Duration) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = nudge.0.notified() => {}
         () = tokio::time::sleep(period) => {}

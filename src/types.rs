@@ -63,8 +63,13 @@ impl ObjectId {
     /// a UUID v7 is a clock.
     #[must_use]
     pub fn key(&self) -> String {
-        let shard = crate::types::fnv1a(&self.0) as u8;
-        format!("{DATA_PREFIX}{shard:02x}/{self}")
+        format!("{DATA_PREFIX}{:02x}/{self}", self.shard())
+    }
+
+    /// Which of the 256 prefixes below `data/` the object lives under.
+    #[must_use]
+    pub fn shard(&self) -> u8 {
+        fnv1a(&self.0) as u8
     }
 
     /// Reads an id back out of a key made by [`ObjectId::key`]; `None` for any other string.

@@ -64,7 +64,7 @@ pub enum TopicQuery {
 
 /// Topics and their configurations.
 #[async_trait]
-pub trait Topics: Send + Sync {
+pub trait Topics: Send + Sync + std::fmt::Debug {
     /// Creates the topic with all its partitions empty, or finds the one that has the name. The id is the caller's choice.
     async fn create_topic(&self, id: TopicId, name: &TopicName, partitions: i32, configs: &BTreeMap<String, String>) -> Result<Creation>;
 
@@ -147,7 +147,7 @@ pub struct LogView {
 
 /// Write events, rounds, segments and heads.
 #[async_trait]
-pub trait Log: Send + Sync {
+pub trait Log: Send + Sync + std::fmt::Debug {
     /// Inserts write events in this order, all or none. After [`MetaError::Indeterminate`] ask [`Log::find_events`].
     async fn append(&self, events: &[WriteEvent]) -> Result<()>;
 
@@ -192,7 +192,7 @@ pub struct CommittedOffset {
 
 /// Offsets committed by groups.
 #[async_trait]
-pub trait Offsets: Send + Sync {
+pub trait Offsets: Send + Sync + std::fmt::Debug {
     /// Stores all of them or none.
     async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()>;
 
@@ -222,7 +222,7 @@ pub enum LeaseOutcome {
 
 /// Leases of node ids, by the metastore's clock.
 #[async_trait]
-pub trait Leases: Send + Sync {
+pub trait Leases: Send + Sync + std::fmt::Debug {
     /// The cluster's id, made once by whoever asks first: 22 characters of URL-safe base64, as Kafka's are.
     async fn cluster_id(&self, proposal: &str) -> Result<String>;
 
@@ -250,7 +250,7 @@ pub enum Change {
 
 /// Announcements of committed rounds. They can be lost: whoever waits also looks from time to time.
 #[async_trait]
-pub trait Changes: Send + Sync {
+pub trait Changes: Send + Sync + std::fmt::Debug {
     /// The stream of announcements from now on. It ends only with the process; reconnects show as [`Change::Unknown`]. Metastores
     /// of a single process announce nothing here, since the one round reports to its caller.
     fn subscribe_changes(&self) -> tokio::sync::mpsc::Receiver<Change>;
@@ -258,7 +258,7 @@ pub trait Changes: Send + Sync {
 
 /// All of it: what `app` builds and hands out.
 #[async_trait]
-pub trait Metastore: Topics + Log + Offsets + Leases + Changes + std::fmt::Debug {
+pub trait Metastore: Topics + Log + Offsets + Leases + Changes {
     /// Fails unless the metastore can be reached and used now.
     async fn check(&self) -> Result<()>;
 

@@ -7,7 +7,15 @@
 //! Invariants: a batch submitted earlier on one agent is committed earlier; no ticket is settled as appended before the
 //! object is stored and its event committed; a buffer that fails takes nothing with it but its own tickets.
 
+mod buffer;
+mod commit;
+mod producer;
+mod tickets;
+mod upload;
+
 use std::time::Duration;
+
+pub use producer::{Keep, ProduceParts, Producer};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;

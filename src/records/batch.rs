@@ -260,8 +260,6 @@ mod tests;
 /// Batches for tests of all rooms, built by hand so that tests do not check this code with itself.
 #[cfg(test)]
 pub(crate) mod build {
-    use bytes::Bytes;
-
     use super::super::varint;
 
     /// A batch of `count` records of `size` value bytes each, uncompressed, with timestamps from `timestamp` upwards.
@@ -312,9 +310,5 @@ pub(crate) mod build {
         let crc = crc32c::crc32c(&batch[21..]);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());
         batch
-    }
-
-    pub(crate) fn bytes(count: i32, size: usize, timestamp: i64) -> Bytes {
-        batch(count, size, timestamp).into()
     }
 }

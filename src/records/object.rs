@@ -54,7 +54,7 @@ pub struct PackedObject {
 /// Lays out batches, grouped by log, one group after the other.
 #[must_use]
 pub fn pack(groups: Vec<(TopicPartition, Vec<(BatchSummary, Bytes)>)>) -> PackedObject {
-    let mut pieces = Vec::new();
+    let mut pieces = Pieces::default();
     let mut runs = Vec::with_capacity(groups.len());
     let mut start = 0u64;
     for (log, group) in groups {
@@ -74,7 +74,39 @@ pub fn pack(groups: Vec<(TopicPartition, Vec<(BatchSummary, Bytes)>)>) -> Packed
     trailer.extend(MAGIC);
     pieces.push(index.clone());
     pieces.push(trailer.into());
-    PackedObject { pieces, runs, index }
+    PackedObject { pieces: pieces.finish(), runs, index }
+}
+
+/// Small pieces are joined: a piece costs more than the copying of a few kilobytes, and a small slice would keep a whole
+/// network buffer alive for as long as the object is cached.
+const JOIN_BELOW: usize = 8 * 1024;
+
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Bytes>,
+    joining: Vec<u8>,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < JOIN_BELOW {
+            self.joining.extend_from_slice(&piece);
+            return;
+        }
+        self.end_joining();
+        self.done.push(piece);
+    }
+
+    fn end_joining(&mut self) {
+        if !self.joining.is_empty() {
+            self.done.push(std::mem::take(&mut self.joining).into());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.end_joining();
+        self.done
+    }
 }
 
 /// The index of `runs`, in the newest version.
@@ -261,7 +293,8 @@ mod tests {
         #[test]
         fn damage_is_noticed(groups in groups(), at: prop::sample::Index, bit in 0u8..8) {
             let packed = pack(groups);
-            let mut tail = packed.pieces[packed.pieces.len() - 2..].concat();
+            let object = packed.pieces.concat();
+            let mut tail = object[object.len() - packed.index.len() - TRAILER_LEN..].to_vec();
             let at = at.index(tail.len());
             tail[at] ^= 1 << bit;
             prop_assert!(read_footer(&tail).is_err());

@@ -19,7 +19,7 @@ pub mod s3;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use body::ObjectBody;
+pub use body::{ObjectBody, slice};
 
 use crate::types::{ByteRange, ObjectId};
 
@@ -56,8 +56,17 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// Makes the object durable under its key.
     async fn put(&self, object: ObjectId, body: ObjectBody) -> Result<(), StoreError>;
 
+    /// The bytes of `range` as far as the object goes, in pieces as they came: fewer than asked for if the object ends inside the range,
+    /// [`StoreError::OutOfRange`] if it ends at or before its start. An empty range is answered without asking. For readers of whole
+    /// pages, who do not know how long the object is.
+    async fn get_up_to(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError>;
+
     /// Exactly `range.len` bytes from `range.start`, or [`StoreError::OutOfRange`]; pieces in order, as they came.
-    async fn get_range(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError>;
+    async fn get_range(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError> {
+        let pieces = self.get_up_to(object, range).await?;
+        let len: u64 = pieces.iter().map(|p| p.len() as u64).sum();
+        if len == range.len { Ok(pieces) } else { Err(StoreError::OutOfRange { object, range }) }
+    }
 
     /// Removes objects; one that is not there counts as removed.
     async fn delete(&self, objects: &[ObjectId]) -> Result<(), StoreError>;

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
+	"crypto/rand"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,25 +14,21 @@ import (
 func produceConsume(t *trial) string {
 	topic := t.topic(4)
 	read := t.roundTrip(nil, numbered(topic, 1000)...)
-	partition := read[0].Partition
-	var end int64
-	for _, r := range read {
-		if r.Partition == partition {
-			end = r.Offset + 1
-		}
-	}
-	for offset := end / 2; offset < end/2+2; offset++ { // one of the two is inside a batch
-		t.step("starting in partition %d at %d", partition, offset)
-		expect(t, "first offset", offset, t.poll(t.client(consume(topic, partition, offset)))[0].Offset)
+	last := read[len(read)-1]
+	middle := last.Offset / 2
+	for _, offset := range []int64{middle, middle + 1} { // one of the two is inside a batch
+		t.step("starting at %d", offset)
+		client := t.client(from(topic, last.Partition, offset))
+		expect(t, "first offset", offset, t.poll(client)[0].Offset)
 	}
 	return "1000 records, 4 partitions"
 }
 
 func codecs(t *trial) string {
-	options := []kgo.CompressionCodec{
+	all := []kgo.CompressionCodec{
 		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(),
 	}
-	for number, codec := range options {
+	for number, codec := range all {
 		producer := []kgo.Opt{kgo.ProducerBatchCompression(codec)}
 		for _, r := range t.roundTrip(producer, numbered(t.topic(1), 200)...) {
 			expect(t, "codec of the stored batch", uint8(number), r.Attrs.CompressionType())
@@ -54,7 +48,98 @@ func acks(t *trial) string {
 		t.roundTrip(producer, numbered(t.topic(1), 200)...)
 	}
 	topic := t.topic(1)
-	t.send(t.client(kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()), numbered(topic, 200)...)
-	t.read(topic, 200)
+	records := numbered(topic, 200)
+	t.send(t.client(kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()), records...)
+	for i, r := range t.read(topic, 200) {
+		expect(t, "record", content(records[i]), content(r))
+	}
 	return "0, 1, all"
+}
+
+// fetchCounter counts the fetch requests of a client.
+type fetchCounter struct{ requests atomic.Int64 }
+
+func (c *fetchCounter) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if key == kmsg.Fetch.Int16() {
+		c.requests.Add(1)
+	}
+}
+
+func longPoll(t *trial) string {
+	topic := t.topic(1)
+	counter := new(fetchCounter)
+	producer := t.client()
+	consumer := t.client(from(topic, 0, 0), kgo.FetchMaxWait(2*time.Second), kgo.WithHooks(counter))
+
+	t.step("waiting for a record")
+	acknowledged := make(chan time.Time, 1)
+	time.AfterFunc(2500*time.Millisecond, func() {
+		producer.ProduceSync(t.ctx, &kgo.Record{Topic: topic, Value: []byte("late")})
+		acknowledged <- time.Now()
+	})
+	expect(t, "value", "late", string(t.poll(consumer)[0].Value))
+	delay := time.Since(<-acknowledged)
+	if delay > 300*time.Millisecond {
+		t.failf("the record arrived %v after its acknowledgement", delay)
+	}
+	requests := counter.requests.Load()
+	if requests > 6 {
+		t.failf("%d fetch requests in 2.5 s", requests)
+	}
+	return fmt.Sprintf(
+		"%d fetch requests in 2.5 s, arrival %d ms after the acknowledgement", requests, delay.Milliseconds())
+}
+
+func big(t *trial) string {
+	topic := t.topic(1)
+	t.roundTrip(nil, &kgo.Record{Topic: topic, Timestamp: start, Key: []byte("key"), Value: noise(900_000)})
+	client := t.client(kgo.ProducerBatchMaxBytes(4_000_000))
+	t.step("producing 2 MB")
+	_, err := client.ProduceSync(t.ctx, &kgo.Record{Topic: topic, Value: noise(2_000_000)}).First()
+	t.mustFail(err, kerr.MessageTooLarge)
+	t.step("producing after the refusal")
+	small, err := client.ProduceSync(t.ctx, &kgo.Record{Topic: topic, Value: []byte("small")}).First()
+	t.must(err)
+	expect(t, "next offset", 1, small.Offset)
+	return "900 KB taken, 2 MB refused"
+}
+
+// noise returns bytes that no codec makes smaller.
+func noise(length int) []byte {
+	bytes := make([]byte, length)
+	rand.Read(bytes)
+	return bytes
+}
+
+func idempotent(t *trial) string {
+	topic := t.topic(3)
+	records := numbered(topic, 20_000)
+	for i, r := range records {
+		r.Partition = int32(i % 3)
+	}
+	t.roundTrip([]kgo.Opt{ // idempotence, with five requests in flight, is the default
+		kgo.ProducerBatchMaxBytes(16_384), // many batches
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	}, records...)
+	return "20000 records, 3 partitions"
+}
+
+// numbered returns so many different records.
+func numbered(topic string, count int) []*kgo.Record {
+	records := make([]*kgo.Record, count)
+	for i := range records {
+		records[i] = &kgo.Record{
+			Topic:     topic,
+			Timestamp: start.Add(time.Duration(i) * time.Millisecond),
+			Key:       fmt.Appendf(nil, "key-%d", i),
+			Value:     fmt.Appendf(nil, "value-%d", i),
+			Headers:   []kgo.RecordHeader{{Key: "name", Value: fmt.Appendf(nil, "number-%d", i)}, {Key: "name"}},
+		}
+	}
+	return records
+}
+
+// from consumes one partition from an offset.
+func from(topic string, partition int32, offset int64) kgo.Opt {
+	return kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(offset)}})
 }

@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // The first timestamp in a topic: old enough to be nobody's clock, young enough not to be cleaned away.
 var start = time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+
+// How long to wait before asking again.
+const pause = 20 * time.Millisecond
 
 // trial is one run of one scenario: what it can ask for, the step it is at,
 // and the clients it opened, closed at its end.
@@ -44,9 +47,10 @@ func (t *trial) must(err error) {
 	}
 }
 
-func (t *trial) mustFail(want, err error) {
-	if !errors.Is(err, want) {
-		t.failf("expected %v, got %v", want, err)
+// mustFail takes one of the wanted errors.
+func (t *trial) mustFail(err error, wanted ...error) {
+	if !slices.ContainsFunc(wanted, func(want error) bool { return errors.Is(err, want) }) {
+		t.failf("expected one of %v, got %v", wanted, err)
 	}
 }
 
@@ -63,6 +67,8 @@ func (t *trial) close() {
 }
 
 func (t *trial) client(options ...kgo.Opt) *kgo.Client {
+	// By default the client asks for metadata again only after 5 s, even if a topic is new.
+	options = append(options, kgo.MetadataMinAge(pause))
 	client, err := kgo.NewClient(append(options, t.options...)...)
 	t.must(err)
 	t.clients = append(t.clients, client)
@@ -101,7 +107,7 @@ func (t *trial) describe(admin *kadm.Client, topic string) kadm.TopicDetail {
 // eventually waits for what a cluster may show a little later.
 func (t *trial) eventually(condition func() bool) {
 	for !condition() {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

@@ -214,7 +214,7 @@ final class Trial implements AutoCloseable {
             outcome = e instanceof ExecutionException ? e.getCause() : e;
         }
         if (outcome == null || !List.of(expected).contains(outcome.getClass())) {
-            throw new AssertionError("expected " + Arrays.toString(expected) + ", got " + outcome);
+            throw new AssertionError("expected one of " + Arrays.toString(expected) + ", got " + outcome);
         }
     }
 }

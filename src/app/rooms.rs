@@ -1,0 +1,187 @@
+//! The rooms above the two seams, joined: what a round brings goes to whoever waits for it.
+//!
+//! `App` builds them on real backends, the simulation on backends that fail on purpose.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Ids};
+use crate::config::{BufferConfig, Config, MaterializeSettings};
+use crate::fetch::{FetchConfig, Reader, Watermarks};
+use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
+use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
+use crate::metrics::Metrics;
+use crate::partition::Rules;
+use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
+use crate::store::{ObjectStore, ReadRange};
+use crate::tasks::{Nudge, Progress, Tasks};
+use crate::types::NodeId;
+use crate::upkeep::{SweepConfig, SweepParts, start_sweeps};
+
+/// How often to look for verdicts and watermarks that nobody announced.
+const LOOK: Duration = Duration::from_millis(100);
+const REFRESH: Duration = Duration::from_millis(500);
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// What the rooms stand on.
+#[derive(Clone)]
+pub struct RoomParts {
+    pub metastore: Arc<dyn Metastore>,
+    pub store: Arc<dyn ObjectStore>,
+    /// The cache, or the store itself.
+    pub reads: Arc<dyn ReadRange>,
+    pub keep: Keep,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub node: NodeId,
+    pub metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for RoomParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoomParts").field("node", &self.node).field("metastore", &self.metastore).finish_non_exhaustive()
+    }
+}
+
+/// The rooms of one agent at work.
+#[derive(Debug)]
+pub struct Rooms {
+    pub producer: Arc<Producer>,
+    pub reader: Arc<Reader>,
+    pub watermarks: Arc<Watermarks>,
+    /// Materializer, announcements, sweeps: needed until the last ticket is settled.
+    background: Tasks,
+}
+
+impl Rooms {
+    /// Starts all rooms in groups below `tasks`.
+    #[must_use]
+    pub fn start(config: &Config, parts: &RoomParts, tasks: &Tasks) -> Rooms {
+        let background = tasks.group();
+        let log: Arc<dyn Log> = Arc::clone(&parts.metastore) as _;
+        let committed = Nudge::default();
+        let watermarks = Arc::new(Watermarks::new());
+        let producer = Producer::start(
+            produce_config(&config.buffer),
+            ProduceParts {
+                store: Arc::clone(&parts.store),
+                log: Arc::clone(&log),
+                ids: Arc::clone(&parts.ids),
+                node: parts.node,
+                metrics: parts.metrics.buffer.clone(),
+                keep: Arc::clone(&parts.keep),
+                committed: committed.clone(),
+            },
+            &tasks.group(),
+        );
+        Materializer::start(
+            materialize_config(&config.materialize),
+            MaterializeParts {
+                log: Arc::clone(&log),
+                metrics: parts.metrics.materializer.clone(),
+                on_round: on_round(&producer, &watermarks),
+                wanted: wanted(&producer),
+            },
+            committed,
+            &background,
+        );
+        let changes: Arc<dyn Changes> = Arc::clone(&parts.metastore) as _;
+        listen_for_changes(&changes, &producer, &watermarks, &background);
+        look_for_verdicts(&producer, &background);
+        watermarks.spawn_refresh(&background, &log, REFRESH);
+        let topics: Arc<dyn Topics> = Arc::clone(&parts.metastore) as _;
+        let sweeps = SweepParts {
+            topics,
+            log: Arc::clone(&log),
+            clock: Arc::clone(&parts.clock),
+            jobs: parts.metrics.jobs.clone(),
+            materializer: parts.metrics.materializer.clone(),
+        };
+        start_sweeps(SweepConfig { producer_idle: config.materialize.producer_idle, period: SWEEP }, sweeps, &background);
+        let fetch = FetchConfig {
+            max_bytes: config.fetch.max_bytes,
+            read_ahead_bytes: config.fetch.read_ahead_bytes,
+            look_every: REFRESH,
+            ..FetchConfig::default()
+        };
+        let metrics = parts.metrics.fetch.clone();
+        let reader = Reader::new(log, Arc::clone(&parts.reads), Arc::clone(&watermarks), metrics, fetch);
+        Rooms { producer, reader: Arc::new(reader), watermarks, background }
+    }
+
+    /// From now on nothing gathers and nobody waits for data: requests in flight end soon.
+    pub fn hurry(&self) {
+        self.producer.hurry();
+        self.watermarks.stop_waiting();
+    }
+
+    /// Writes what is left, settles every ticket, then stops the rest. False if something was not done by `deadline`.
+    pub async fn stop(&self, deadline: Duration) -> bool {
+        let settled = self.producer.close(deadline).await;
+        let stopped = self.background.stop(deadline).await;
+        settled && stopped
+    }
+}
+
+fn produce_config(buffer: &BufferConfig) -> ProduceConfig {
+    ProduceConfig {
+        flush_interval: buffer.flush_interval,
+        flush_bytes: buffer.flush_bytes,
+        uploads: buffer.uploads,
+        hedge_after: buffer.hedge_after,
+        give_up_after: buffer.give_up_after,
+    }
+}
+
+fn materialize_config(settings: &MaterializeSettings) -> MaterializeConfig {
+    MaterializeConfig {
+        interval: settings.interval,
+        batch_size: settings.batch_size,
+        rules: Rules { park_for: settings.park_for, max_parked: settings.max_parked },
+    }
+}
+
+fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
+    let (producer, watermarks) = (Arc::clone(producer), Arc::clone(watermarks));
+    Arc::new(move |report| {
+        // Watermarks first: who is told that its record is in the log, and then reads, must find it there.
+        watermarks.publish(&report.heads);
+        producer.decide(&report.verdicts);
+    })
+}
+
+fn wanted(producer: &Arc<Producer>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let producer = Arc::clone(producer);
+    Arc::new(move || producer.awaits_verdicts())
+}
+
+/// Rounds of other agents: their heads wake fetches, and they may have decided this agent's batches.
+fn listen_for_changes(changes: &Arc<dyn Changes>, producer: &Arc<Producer>, watermarks: &Arc<Watermarks>, tasks: &Tasks) {
+    let mut announced = changes.subscribe_changes();
+    let (producer, watermarks, stop) = (Arc::clone(producer), Arc::clone(watermarks), tasks.stop_token());
+    tasks.spawn("announcements", async move {
+        while let Some(Some(change)) = stop.run_until_cancelled(announced.recv()).await {
+            match change {
+                Change::Heads(heads) => watermarks.publish(&heads),
+                Change::Unknown => watermarks.changed_unknown(),
+            }
+            if let Err(error) = producer.look_for_verdicts().await {
+                tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+            }
+        }
+    });
+}
+
+/// The fallback for announcements that were lost.
+fn look_for_verdicts(producer: &Arc<Producer>, tasks: &Tasks) {
+    let producer = Arc::clone(producer);
+    tasks.spawn_loop("look_for_verdicts", LOOK, Nudge::default(), move || {
+        let producer = Arc::clone(&producer);
+        async move {
+            if let Err(error) = producer.look_for_verdicts().await {
+                tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+            }
+            Progress::Idle
+        }
+    });
+}

@@ -1,0 +1,254 @@
+//! Settings: what there is ([`SETTINGS`]), what was set (the environment, `YAKS_*`), and each room's own typed configuration made from it.
+//!
+//! A value that cannot be used is one clear error that names the variable, the value and what is allowed. An unknown `YAKS_*` name is a
+//! warning with the nearest known name.
+
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use settings::{Mode, SETTINGS, Setting, help};
+
+use crate::types::NodeId;
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}={value:?} cannot be used: {allowed}")]
+pub struct ConfigError {
+    pub name: String,
+    pub value: String,
+    pub allowed: String,
+}
+
+/// The environment could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the environment cannot be read: {0}")]
+    Environment(String),
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+}
+
+/// How one agent is to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub mode: Mode,
+    pub node_id: Option<NodeId>,
+    pub rack: Option<String>,
+    pub broker_host: String,
+    pub broker_port: u16,
+    pub advertised_host: String,
+    /// 0: the port the broker listens on.
+    pub advertised_port: u16,
+    /// Metrics and health, if they are served.
+    pub metrics_port: Option<u16>,
+    pub run_migrations: bool,
+    pub backends: Backends,
+    pub buffer: BufferConfig,
+    pub materialize: MaterializeSettings,
+    pub fetch: FetchSettings,
+    pub topics: TopicSettings,
+    pub connections: ConnectionSettings,
+    pub cache_bytes: u64,
+    pub lease_ttl: Duration,
+    pub lease_heartbeat: Duration,
+    pub shutdown_timeout: Duration,
+    pub log: LogSettings,
+}
+
+/// Where things are kept. One a process: its size does not matter.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+pub enum Backends {
+    /// SQLite and a directory.
+    Local { data_dir: PathBuf },
+    /// Postgres and S3.
+    Shared { db: DbSettings, s3: S3Settings },
+}
+
+#[derive(Debug, Clone)]
+pub struct DbSettings {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: String,
+    pub name: String,
+    pub sslmode: String,
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct S3Settings {
+    pub endpoint: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key: String,
+    pub path_style: bool,
+    pub bucket: String,
+    pub payload_signing: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct BufferConfig {
+    pub flush_interval: Duration,
+    pub flush_bytes: u64,
+    pub max_bytes: u64,
+    pub uploads: usize,
+    pub hedge_after: Duration,
+    pub give_up_after: Duration,
+    /// Answer batches without a producer id before they have offsets.
+    pub deferred: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct MaterializeSettings {
+    pub interval: Duration,
+    pub batch_size: usize,
+    pub park_for: Duration,
+    pub max_parked: usize,
+    pub producer_idle: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct FetchSettings {
+    pub max_bytes: u64,
+    pub read_ahead_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct TopicSettings {
+    pub auto_create: bool,
+    pub default_partitions: i32,
+    pub max_partitions: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionSettings {
+    pub max_connections: usize,
+    pub max_request_bytes: usize,
+    pub idle: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    pub filter: String,
+    pub json: bool,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn from_env(mode: Mode, data_dir: Option<PathBuf>) -> Result<(Config, Vec<String>), ReadError> {
+        let set: BTreeMap<String, String> =
+            envy::prefixed(settings::PREFIX).from_env().map_err(|error| ReadError::Environment(error.to_string()))?;
+        Ok(Config::from_settings(mode, data_dir, &set)?)
+    }
+
+    /// `set`: names in lower case, without the prefix. Also returns warnings for unknown names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first value that cannot be used.
+    pub fn from_settings(
+        mode: Mode,
+        data_dir: Option<PathBuf>,
+        set: &BTreeMap<String, String>,
+    ) -> Result<(Config, Vec<String>), ConfigError> {
+        let read = settings::Reader::new(mode, set);
+        let config = Config {
+            mode,
+            node_id: read.optional("NODE_ID", "an integer from 0 to 2147483647", |v| v.parse().ok().filter(|id| *id >= 0).map(NodeId))?,
+            rack: read.optional("RACK", "a name", |v| Some(v.to_owned()))?,
+            broker_host: read.text("BROKER_HOST")?,
+            broker_port: read.number("BROKER_PORT", 0, u16::MAX)?,
+            advertised_host: read.text("ADVERTISED_HOST")?,
+            advertised_port: read.number("ADVERTISED_PORT", 0, u16::MAX)?,
+            metrics_port: metrics_port(&read)?,
+            run_migrations: read.flag("RUN_MIGRATIONS")?,
+            backends: backends(&read, mode, data_dir)?,
+            buffer: buffer(&read)?,
+            materialize: materialize(&read)?,
+            fetch: FetchSettings {
+                max_bytes: read.number("FETCH_MAX_BYTES", 1, i32::MAX as u64)?,
+                read_ahead_bytes: read.number("FETCH_READ_AHEAD_BYTES", 0, 1 << 30)?,
+            },
+            topics: TopicSettings {
+                auto_create: read.flag("AUTO_CREATE_TOPICS")?,
+                max_partitions: read.number("TOPIC_MAX_PARTITIONS", 1, 1_000_000)?,
+                default_partitions: read.number("DEFAULT_PARTITIONS", 1, read.number("TOPIC_MAX_PARTITIONS", 1, 1_000_000)?)?,
+            },
+            connections: ConnectionSettings {
+                max_connections: read.number("MAX_CONNECTIONS", 1, 1_000_000)?,
+                max_request_bytes: read.number("MAX_REQUEST_BYTES", 1024, i32::MAX as usize)?,
+                idle: read.millis("CONNECTION_IDLE_MS", 1_000)?,
+            },
+            cache_bytes: read.number::<u64>("GROUPCACHE_CACHE_SIZE_MB", 1, 1 << 20)? << 20,
+            lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
+            lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,
+            shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 0)?,
+            log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
+        };
+        read.at_most("GROUPCACHE_HEARTBEAT_MS", config.lease_heartbeat * 2, "GROUPCACHE_LEASE_TTL_MS", config.lease_ttl)?;
+        Ok((config, read.unknown()))
+    }
+}
+
+fn metrics_port(read: &settings::Reader<'_>) -> Result<Option<u16>, ConfigError> {
+    let port = read.number("METRICS_PORT", 0, u16::MAX)?;
+    Ok((read.flag("OTEL_ENABLED")? || read.is_set("METRICS_PORT")).then_some(port))
+}
+
+fn backends(read: &settings::Reader<'_>, mode: Mode, data_dir: Option<PathBuf>) -> Result<Backends, ConfigError> {
+    match mode {
+        Mode::Dev => Ok(Backends::Local { data_dir: data_dir.unwrap_or_else(|| PathBuf::from(settings::DEFAULT_DATA_DIR)) }),
+        Mode::Agent => Ok(Backends::Shared {
+            db: DbSettings {
+                host: read.text("DB_HOST")?,
+                port: read.number("DB_PORT", 1, u16::MAX)?,
+                user: read.text("DB_USER")?,
+                password: read.any("DB_PASSWORD"),
+                name: read.text("DB_NAME")?,
+                sslmode: read.choice("DB_SSLMODE", &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])?,
+                max_connections: read.number("DB_MAX_CONNECTIONS", 3, 1_000)?,
+            },
+            s3: S3Settings {
+                endpoint: read.any("S3_ENDPOINT"),
+                region: read.text("S3_REGION")?,
+                access_key: read.any("S3_ACCESS_KEY"),
+                secret_key: read.any("S3_SECRET_KEY"),
+                path_style: read.flag("S3_PATH_STYLE")?,
+                bucket: read.text("S3_BUCKET")?,
+                payload_signing: read.flag("S3_PAYLOAD_SIGNING")?,
+            },
+        }),
+    }
+}
+
+fn buffer(read: &settings::Reader<'_>) -> Result<BufferConfig, ConfigError> {
+    Ok(BufferConfig {
+        flush_interval: read.millis("FLUSH_INTERVAL_MS", 0)?,
+        flush_bytes: read.number("FLUSH_BYTES", 1, 1 << 30)?,
+        max_bytes: read.number("BUFFER_MAX_BYTES", 1 << 20, 1 << 40)?,
+        uploads: read.number("BUFFER_UPLOADS", 1, 1_000)?,
+        hedge_after: read.millis("BUFFER_HEDGE_MS", 1)?,
+        give_up_after: read.millis("BUFFER_GIVE_UP_MS", 100)?,
+        deferred: read.choice("PRODUCE_OFFSETS", &["verdict", "deferred"])? == "deferred",
+    })
+}
+
+fn materialize(read: &settings::Reader<'_>) -> Result<MaterializeSettings, ConfigError> {
+    Ok(MaterializeSettings {
+        interval: read.millis("MATERIALIZE_INTERVAL_MS", 1)?,
+        batch_size: read.number("MATERIALIZE_BATCH_SIZE", 1, 100_000)?,
+        park_for: read.millis("MATERIALIZE_PARK_MS", 0)?,
+        max_parked: read.number("MATERIALIZE_MAX_PARKED", 0, 1_000_000)?,
+        producer_idle: read.millis("PRODUCER_EXPIRY_MS", 1_000)?,
+    })
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,60 @@
+use super::*;
+
+fn read(mode: Mode, set: &[(&str, &str)]) -> Result<(Config, Vec<String>), ConfigError> {
+    let set = set.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
+    Config::from_settings(mode, None, &set)
+}
+
+#[test]
+fn defaults_are_those_of_the_ancestor() {
+    let (config, warnings) = read(Mode::Agent, &[]).expect("defaults");
+    assert!(warnings.is_empty());
+    assert_eq!((config.broker_port, config.advertised_port, config.metrics_port), (9092, 0, None));
+    assert_eq!(config.buffer.flush_interval, Duration::from_millis(250));
+    assert_eq!(config.buffer.flush_bytes, 5_242_880);
+    assert_eq!(config.materialize.batch_size, 1000);
+    assert_eq!(config.fetch.max_bytes, 52_428_800);
+    let Backends::Shared { db, s3 } = config.backends else { panic!("an agent shares") };
+    assert_eq!((db.user.as_str(), db.name.as_str(), s3.bucket.as_str()), ("testuser", "testdb", "test-bucket"));
+    assert_eq!(s3.endpoint, "http://localhost:4566");
+}
+
+#[test]
+fn dev_writes_at_once_and_keeps_everything_in_a_directory() {
+    let (config, _) = read(Mode::Dev, &[]).expect("defaults");
+    assert_eq!(config.buffer.flush_interval, Duration::ZERO);
+    assert!(matches!(config.backends, Backends::Local { .. }));
+}
+
+#[test]
+fn a_wrong_value_is_one_line_that_names_the_variable() {
+    for (name, value) in [
+        ("BROKER_PORT", "kafka"),
+        ("BROKER_PORT", "70000"),
+        ("FLUSH_INTERVAL_MS", "-1"),
+        ("FLUSH_BYTES", "5MB"),
+        ("RUN_MIGRATIONS", "maybe"),
+        ("NODE_ID", "-3"),
+        ("DB_SSLMODE", "sometimes"),
+        ("PRODUCE_OFFSETS", "never"),
+        ("DEFAULT_PARTITIONS", "0"),
+        ("GROUPCACHE_HEARTBEAT_MS", "20000"),
+        ("DB_HOST", " "),
+    ] {
+        let error = read(Mode::Agent, &[(name, value)]).expect_err(name).to_string();
+        assert!(error.contains(&format!("YAKS_{name}=")) && error.contains(value) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_name_is_a_warning_with_the_nearest_one() {
+    let (_, warnings) = read(Mode::Agent, &[("FLUSH_INTERVALL_MS", "3")]).expect("usable");
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("YAKS_FLUSH_INTERVAL_MS"), "{warnings:?}");
+}
+
+#[test]
+fn a_metrics_port_is_served_when_asked_for() {
+    assert_eq!(read(Mode::Dev, &[("OTEL_ENABLED", "true")]).expect("usable").0.metrics_port, Some(9090));
+    assert_eq!(read(Mode::Dev, &[("METRICS_PORT", "0")]).expect("usable").0.metrics_port, Some(0));
+}

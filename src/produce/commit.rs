@@ -1,0 +1,176 @@
+//! Commits write events in the order of sealing, those that are ready together in one statement.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::tickets::Unsettled;
+use super::{ProduceConfig, ProduceError};
+use crate::metastore::{Log, MetaError, WriteEvent};
+use crate::metrics::{BufferMetrics, Flush, Status};
+use crate::store::StoreError;
+use crate::tasks::Nudge;
+use crate::types::ObjectId;
+
+/// Events in one statement, at most.
+const GROUP_MAX: usize = 64;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A sealed buffer on its way.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) object: ObjectId,
+    pub(super) sealed_at: Instant,
+    pub(super) upload: oneshot::Receiver<Result<Stored, StoreError>>,
+}
+
+/// A sealed buffer whose object is durable.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) event: WriteEvent,
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Committer {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) unsettled: Arc<Unsettled>,
+    pub(super) config: ProduceConfig,
+    pub(super) metrics: BufferMetrics,
+    /// Wakes the materializer.
+    pub(super) committed: Nudge,
+}
+
+impl Committer {
+    /// Runs until the sealing end of the queue is dropped and everything in it is done.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<InFlight>) {
+        let mut waiting: VecDeque<InFlight> = VecDeque::new();
+        loop {
+            while let Ok(next) = queue.try_recv() {
+                waiting.push_back(next);
+            }
+            let Some(head) = next_in_order(&mut waiting, &mut queue).await else { return };
+            let mut group = Vec::new();
+            self.take(head, &mut group).await;
+            while group.len() < GROUP_MAX && self.take_if_ready(&mut waiting, &mut group) {}
+            if !group.is_empty() {
+                self.commit(group).await;
+            }
+        }
+    }
+
+    /// Waits for the upload; a failed one fails its tickets and nobody else's.
+    async fn take(&self, mut head: InFlight, group: &mut Vec<(Stored, Instant)>) {
+        let result = (&mut head.upload).await;
+        self.sort(&head, result.unwrap_or_else(|_| Err(gone())), group);
+    }
+
+    fn take_if_ready(&self, waiting: &mut VecDeque<InFlight>, group: &mut Vec<(Stored, Instant)>) -> bool {
+        let ready = waiting.front_mut().map(|next| next.upload.try_recv());
+        let result = match ready {
+            Some(Ok(result)) => result,
+            Some(Err(oneshot::error::TryRecvError::Closed)) => Err(gone()),
+            Some(Err(oneshot::error::TryRecvError::Empty)) | None => return false,
+        };
+        if let Some(head) = waiting.pop_front() {
+            self.sort(&head, result, group);
+        }
+        true
+    }
+
+    fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<(Stored, Instant)>) {
+        match result {
+            Ok(stored) => group.push((stored, head.sealed_at)),
+            Err(error) => {
+                tracing::error!(object = %head.object, %error, "a buffer could not be stored; its producers are told to try again");
+                self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
+                self.unsettled.fail(head.object, &from_store(error));
+            }
+        }
+    }
+
+    async fn commit(&self, group: Vec<(Stored, Instant)>) {
+        let events: Vec<WriteEvent> = group.iter().map(|(stored, _)| stored.event.clone()).collect();
+        let began = Instant::now();
+        let result = self.append(&events).await;
+        self.metrics.committed(Status::of(&result), began.elapsed());
+        for (stored, sealed_at) in group {
+            let object = stored.event.object;
+            match &result {
+                Ok(()) => {
+                    self.metrics.flushed(Flush::Success, sealed_at.elapsed());
+                    self.metrics.event(stored.bytes, stored.records);
+                    self.unsettled.durable(object);
+                }
+                Err(error) => {
+                    self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
+                    self.unsettled.fail(object, &ProduceError::Unavailable(error.to_string()));
+                }
+            }
+        }
+        match result {
+            Ok(()) => self.committed.nudge(),
+            Err(error) => {
+                tracing::error!(%error, events = events.len(), "write events could not be committed; producers are told to try again");
+            }
+        }
+    }
+
+    /// Tries until the events are committed or `give_up_after` is over. An event that is already there is not inserted twice, so
+    /// an unknown outcome is settled by looking, then trying again.
+    async fn append(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
+        let deadline = Instant::now() + self.config.give_up_after;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.append_once(events).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let worth_another = match error {
+                MetaError::Unavailable(_) | MetaError::Indeterminate(_) => true,
+                MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => false,
+            };
+            if !worth_another || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            tracing::warn!(%error, "write events were not committed and are tried again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn append_once(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
+        let Err(error) = self.log.append(events).await else { return Ok(()) };
+        if !error.may_have_happened() {
+            return Err(error);
+        }
+        let objects: Vec<ObjectId> = events.iter().map(|e| e.object).collect();
+        let found = self.log.find_events(&objects).await?;
+        if found.len() == objects.len() { Ok(()) } else { Err(error) }
+    }
+}
+
+async fn next_in_order(waiting: &mut VecDeque<InFlight>, queue: &mut mpsc::Receiver<InFlight>) -> Option<InFlight> {
+    match waiting.pop_front() {
+        Some(next) => Some(next),
+        None => queue.recv().await,
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("the upload ended without a result".to_owned())
+}
+
+fn from_store(error: StoreError) -> ProduceError {
+    match error {
+        StoreError::Full(_) => ProduceError::StoreFull(error.to_string()),
+        StoreError::NotFound(_) | StoreError::OutOfRange { .. } | StoreError::Refused(_) | StoreError::Unavailable(_) => {
+            ProduceError::Unavailable(error.to_string())
+        }
+    }
+}

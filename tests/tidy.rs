@@ -1,0 +1,248 @@
+//! The house rules, as a test: who may import whom, which foreign crates live where, which files are pure, and that documents and code
+//! name the same things.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Which rooms a room may import besides itself. Layers go upwards; the rooms of one layer do not know each other.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("clock", &["types"]),
+    ("records", &["types"]),
+    ("partition", &["types"]),
+    ("metrics", &["types"]),
+    ("budget", &[]),
+    ("tasks", &["clock"]),
+    ("store", &["types", "clock", "records", "partition", "metrics", "tasks"]),
+    ("metastore", &["types", "clock", "records", "partition", "metrics", "tasks"]),
+    ("cache", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("produce", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("materialize", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("fetch", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("upkeep", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("protocol", &["types", "records"]),
+    ("handlers", &["types", "clock", "records", "partition", "metrics", "tasks", "metastore", "produce", "fetch", "protocol", "budget"]),
+    ("server", &["types", "metrics", "tasks", "handlers", "protocol", "budget"]),
+    ("admin", &["cache", "tasks", "metrics"]),
+    ("config", &["types"]),
+    ("oracle", &["types", "clock"]),
+];
+
+/// Foreign crates that only these rooms or files may name.
+const FENCED: &[(&str, &[&str])] = &[
+    ("rand", &["clock"]),
+    ("crc32c", &["records"]),
+    ("flate2", &["records"]),
+    ("lz4_flex", &["records"]),
+    ("snap", &["records"]),
+    ("zstd", &["records"]),
+    ("opentelemetry", &["metrics"]),
+    ("opentelemetry_sdk", &["metrics"]),
+    ("opentelemetry_prometheus", &["metrics"]),
+    ("prometheus", &["metrics"]),
+    ("aws_sdk_s3", &["store/s3"]),
+    ("aws_config", &["store/s3"]),
+    ("sqlx", &["metastore/postgres", "metastore/sqlite", "oracle/journal"]),
+    ("moka", &["cache/local", "cache/whole", "cache/pages"]),
+    ("kafka_protocol", &["protocol", "handlers"]),
+    ("axum", &["admin"]),
+    ("envy", &["config"]),
+    ("rdkafka", &["oracle", "bin"]),
+    ("mimalloc", &["main"]),
+];
+
+/// Files without I/O, clocks, randomness or waiting.
+const PURE: &[&str] = &[
+    "types.rs",
+    "records/",
+    "partition/",
+    "produce/buffer.rs",
+    "fetch/plan.rs",
+    "fetch/assemble.rs",
+    "cache/pages.rs",
+    "protocol/frame.rs",
+    "protocol/versions.rs",
+    "oracle/check.rs",
+];
+const IMPURE_WORDS: &[&str] = &["async fn", ".await", "tokio::", "SystemTime", "Instant::now", "std::fs", "std::net", "rand::"];
+
+/// Only tests and the wiring may name the doubles.
+const DOUBLES: &[&str] = &["store::flaky", "metastore::flaky", "store::memory", "metastore::memory"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every source file below `folder`, with its path relative to `src`.
+fn sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").map(|e| e.expect("an entry").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|e| e == "rs") {
+                let name = entry.strip_prefix(root().join("src")).expect("below src").to_string_lossy().into_owned();
+                files.push((name, std::fs::read_to_string(&entry).expect("text")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn is_test_file(name: &str) -> bool {
+    name.ends_with("_tests.rs") || name.ends_with("/tests.rs") || name.contains("/tests/") || name.contains("contract")
+}
+
+/// The file without comments, and without what follows its `#[cfg(test)]`.
+fn code(text: &str) -> String {
+    let body = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    body.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn room(name: &str) -> &str {
+    name.split(['/', '.']).next().unwrap_or(name)
+}
+
+/// The first path segments after each `crate::`, also inside braces.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        // `$crate` and `yaks_crate::` are something else.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            Some(list) => found.extend(list.split('}').next().unwrap_or("").split(',').map(|item| word(item.trim()))),
+            None => {
+                found.insert(word(rest));
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+#[test]
+fn rooms_import_only_what_the_table_allows() {
+    let table: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut slips = Vec::new();
+    for (name, text) in sources() {
+        let room = room(&name);
+        if ["main", "lib", "app", "bin"].contains(&room) || is_test_file(&name) {
+            continue;
+        }
+        let Some(allowed) = table.get(room) else {
+            slips.push(format!("src/{name}: the room `{room}` is not in the table"));
+            continue;
+        };
+        for import in imports(&code(&text)).into_iter().filter(|i| i != room && !allowed.contains(&i.as_str())) {
+            slips.push(format!("src/{name}: `{room}` must not import `{import}`"));
+        }
+    }
+    assert!(slips.is_empty(), "{}", slips.join("\n"));
+}
+
+#[test]
+fn foreign_crates_stay_in_their_rooms() {
+    let mut slips = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test_file(name)) {
+        let code = code(text);
+        for (krate, rooms) in FENCED {
+            let named = code
+                .match_indices(&format!("{krate}::"))
+                .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
+            if named && !rooms.iter().any(|room| name.starts_with(room)) {
+                slips.push(format!("src/{name}: `{krate}` belongs to {}", rooms.join(", ")));
+            }
+        }
+    }
+    assert!(slips.is_empty(), "{}", slips.join("\n"));
+}
+
+#[test]
+fn pure_files_are_pure() {
+    let mut slips = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| PURE.iter().any(|p| name.starts_with(p)) && !is_test_file(name)) {
+        let code = code(text);
+        slips.extend(IMPURE_WORDS.iter().filter(|word| code.contains(**word)).map(|word| format!("src/{name}: `{word}`")));
+    }
+    for pure in PURE.iter().filter(|p| !root().join("src").join(p).exists()) {
+        slips.push(format!("{pure} is in the list and not in src"));
+    }
+    assert!(slips.is_empty(), "{}", slips.join("\n"));
+}
+
+#[test]
+fn doubles_stay_out_of_the_product() {
+    let mut slips = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test_file(name)) {
+        if ["store", "metastore"].contains(&room(name)) {
+            continue;
+        }
+        let code = code(text);
+        slips.extend(DOUBLES.iter().filter(|double| code.contains(**double)).map(|double| format!("src/{name}: `{double}`")));
+    }
+    assert!(slips.is_empty(), "{}", slips.join("\n"));
+}
+
+#[test]
+fn lines_and_files_have_a_measure() {
+    let mut slips = Vec::new();
+    for (name, text) in sources() {
+        let code_lines = code(&text).lines().filter(|l| !l.trim().is_empty()).count();
+        if code_lines > 700 && !is_test_file(&name) {
+            slips.push(format!("src/{name}: {code_lines} lines of code"));
+        }
+        slips.extend(
+            text.lines().enumerate().filter(|(_, l)| l.chars().count() > 160).map(|(i, _)| format!("src/{name}:{}: a long line", i + 1)),
+        );
+        for word in ["TODO", "FIXME", "XXX", "HACK"] {
+            slips.extend(text.contains(word).then(|| format!("src/{name}: {word}")));
+        }
+    }
+    assert!(slips.is_empty(), "{}", slips.join("\n"));
+}
+
+/// Which ready branch an unbiased `select!` takes is chance, and chance that no seed repeats.
+#[test]
+fn every_select_is_biased() {
+    let mut slips = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test_file(name) && !name.starts_with("oracle") && !name.starts_with("bin"))
+    {
+        let biased = text.split("select! {").skip(1).all(|rest| rest.trim_start().starts_with("biased;"));
+        slips.extend((!biased).then(|| format!("src/{name}")));
+    }
+    assert!(slips.is_empty(), "select! without biased: {}", slips.join(", "));
+}
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let readme = read("README.md");
+    let missing: Vec<_> = yaks::config::SETTINGS
+        .iter()
+        .filter(|s| {
+            let default = if s.default.is_empty() { "unset" } else { s.default };
+            !readme.lines().any(|l| l.contains(&format!("`YAKS_{}`", s.name)) && l.contains(&format!("`{default}`")))
+        })
+        .map(|s| s.name)
+        .collect();
+    assert!(missing.is_empty(), "README.md does not list {missing:?} with their defaults");
+}
+
+#[test]
+fn the_metrics_document_names_what_the_code_has() {
+    let document = read("docs/METRICS.md");
+    let code = read("src/metrics.rs");
+    let code = code.split("#[cfg(test)]").next().unwrap_or(&code);
+    let names: BTreeSet<_> = code.split('"').filter(|word| word.starts_with("yaks_")).collect();
+    let documented: BTreeSet<_> = document.split('`').filter(|word| word.starts_with("yaks_")).collect();
+    assert_eq!(names, documented);
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(Path::new(name))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
