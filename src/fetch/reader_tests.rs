@@ -84,7 +84,7 @@ async fn fault_9_empty_logs_and_ends_give_empty_record_sets() {
     let world = World::new(2);
     world.append(&[(1, run(&[(3, 10)]))]);
     let answer = world.reader(config()).fetch(request(&[(0, 0), (1, 3)], MIB, MIB)).await;
-    assert_eq!(all_offsets(&answer), [vec![], vec![]]);
+    assert_eq!(all_offsets(&answer), [Vec::<i64>::new(), Vec::new()]);
     assert_eq!(answer[1].as_ref().map(|fetched| fetched.head), Ok(world.head(1)));
 }
 
@@ -159,7 +159,7 @@ async fn an_offset_beyond_what_is_known_is_looked_up_before_it_is_refused() {
     reader.fetch(request(&[(0, 0)], MIB, MIB)).await;
     world.append(&[(0, run(&[(5, 10)]))]);
     let answer = reader.fetch(patient(request(&[(0, 5)], MIB, MIB), 1, 1)).await;
-    assert_eq!(all_offsets(&answer), [vec![]]);
+    assert_eq!(all_offsets(&answer), [Vec::<i64>::new()]);
 }
 
 #[tokio::test(start_paused = true)]
