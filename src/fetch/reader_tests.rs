@@ -87,6 +87,18 @@ async fn a_waiting_fetch_is_woken_by_enough_bytes_of_its_logs() {
     assert_eq!(world.statements(), 1, "news alone cost no statement");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_log_with_more_segments_than_are_looked_at_is_not_waited_for() {
+    let world = World::new(1);
+    for _ in 0..4 * FEWEST_SEGMENTS {
+        world.append(&[(0, run(&[(1, 10)]))]);
+    }
+    let few = FetchConfig { max_segments: 1, ..config() };
+    let began = Instant::now();
+    let answer = world.reader(few).fetch(patient(request(&[(0, 0)], MIB, MIB), 2_000, 60)).await;
+    assert_eq!((all_offsets(&answer)[0].len(), began.elapsed()), (FEWEST_SEGMENTS, Duration::ZERO));
+}
+
 /// Fault 9: librdkafka failed on null record sets of empty logs, and at the end of a log.
 #[tokio::test(start_paused = true)]
 async fn fault_9_empty_logs_and_ends_give_empty_record_sets() {
