@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! Words and rules, pure: [`types`], [`records`] (batches and objects as bytes), [`partition`] (the rules of one log); [`clock`] for time and chance.
-//! Instruments: [`metrics`], [`tasks`], [`budget`]. Seams: [`store`] (objects), [`metastore`] (the rest). Rooms: [`produce`], [`materialize`],
+//! Instruments: [`metrics`], [`tasks`], [`budget`]. Seams: [`store`] (objects), [`metastore`] (the rest). Rooms: [`cache`], [`produce`], [`materialize`],
 //! [`fetch`], [`upkeep`]. Edge: [`admin`]. Wiring: [`config`]. Beside the daemon: [`oracle`], the integrity checker.
 //!
 //! docs/ARCHITECTURE.md has the map, `tests/tidy.rs` the table of who may import whom.
@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod app;
 pub mod budget;
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod fetch;
