@@ -95,7 +95,10 @@ fn counted(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
     match topic.num_partitions {
         -1 => Ok(broker.config.default_partitions),
         partitions @ 1.. => Ok(partitions),
-        ..=0 => Err((ResponseError::InvalidPartitions, "Number of partitions must be larger than 0, or -1 to use the default value.".to_owned())),
+        ..=0 => Err((
+            ResponseError::InvalidPartitions,
+            "Number of partitions must be larger than 0, or -1 to use the default value.".to_owned(),
+        )),
     }
 }
 

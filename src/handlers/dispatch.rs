@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
-    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id,
+    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -89,7 +89,8 @@ impl Handlers {
     fn refuse_old_produce(&self, request: &Request) -> Result<Begun, Refusal> {
         let code = kafka_protocol::ResponseError::UnsupportedVersion.code();
         let rope = old_produce::refuse(request, code).map_err(codec::CodecError::from)?;
-        let rope = rope.ok_or_else(|| Refusal::Unanswerable("Produce 0 to 2 are not served, and with acks=0 nobody can be told".to_owned()))?;
+        let rope =
+            rope.ok_or_else(|| Refusal::Unanswerable("Produce 0 to 2 are not served, and with acks=0 nobody can be told".to_owned()))?;
         Stopwatch::start(&self.broker.parts.requests, &request.header).answered(code);
         Ok(ready(Ok(rope)))
     }

@@ -58,11 +58,8 @@ pub(super) async fn answer(broker: Arc<Broker>, request: ListOffsetsRequest, ver
     let asked = ask(&broker, &request, version).await;
     let ends = if request.isolation_level == READ_COMMITTED { Ends::Stable } else { Ends::All };
     let heads = heads(&broker, &asked).await;
-    let places: Vec<Result<Place, ResponseError>> = stream::iter(asked.into_iter().zip(heads))
-        .map(|(asked, head)| async { place(&broker, asked?, head?, ends).await })
-        .buffered(LOOK_UPS)
-        .collect()
-        .await;
+    let look_ups: Vec<_> = asked.into_iter().zip(heads).map(|(asked, head)| look_up(&broker, asked, head, ends)).collect();
+    let places: Vec<Result<Place, ResponseError>> = stream::iter(look_ups).buffered(LOOK_UPS).collect().await;
     let code = error::first(places.iter().map(|place| place.as_ref().err().map_or(error::NONE, ResponseError::code)));
     let mut places = places.into_iter();
     let partition = |partition: &ListOffsetsPartition, place| answer_partition(partition.partition_index, place, version);
@@ -135,7 +132,8 @@ async fn heads(broker: &Broker, asked: &[Ask]) -> Vec<Result<Head, ResponseError
     }
 }
 
-async fn place(broker: &Broker, (log, wanted): (TopicPartition, Wanted), head: Head, ends: Ends) -> Result<Place, ResponseError> {
+async fn look_up(broker: &Broker, asked: Ask, head: Result<Head, ResponseError>, ends: Ends) -> Result<Place, ResponseError> {
+    let ((log, wanted), head) = (asked?, head?);
     let end = match ends {
         Ends::All => head.high_watermark,
         Ends::Stable => head.last_stable,

@@ -138,9 +138,11 @@ async fn absent(broker: &Broker, topic: &MetadataRequestTopic, may_create: bool,
     }
     let (id, partitions) = (broker.parts.ids.topic(), broker.config.default_partitions);
     match broker.parts.metastore.create_topic(id, &name, partitions, &BTreeMap::new()).await {
-        Ok(Creation::Created(created) | Creation::Exists(created)) => {
-            broker.topics.remember(&[created]).first().map_or_else(|| refused(topic, ResponseError::LeaderNotAvailable), |f| described(f, nodes))
-        }
+        Ok(Creation::Created(created) | Creation::Exists(created)) => broker
+            .topics
+            .remember(&[created])
+            .first()
+            .map_or_else(|| refused(topic, ResponseError::LeaderNotAvailable), |f| described(f, nodes)),
         Err(failed) => refused(topic, error::meta(Asked::Metadata, &failed)),
     }
 }

@@ -38,3 +38,4 @@ pub use dispatch::Handlers;
 pub use fetch::ReadLog;
 pub use produce::Submit;
 pub use serve::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
+pub use topic_configs::DEFAULT_MAX_MESSAGE_BYTES;

@@ -83,8 +83,11 @@ async fn some_topics(
         topic.partition_indexes.clone().into_iter().filter_map(move |index| Some(TopicPartition::new(id?, index)))
     };
     let logs: Vec<TopicPartition> = wanted.iter().zip(&ids).flat_map(logs).collect();
-    let committed: HashMap<TopicPartition, CommittedOffset> =
-        if logs.is_empty() { HashMap::new() } else { broker.parts.metastore.committed_offsets(group, Some(&logs)).await?.into_iter().collect() };
+    let committed: HashMap<TopicPartition, CommittedOffset> = if logs.is_empty() {
+        HashMap::new()
+    } else {
+        broker.parts.metastore.committed_offsets(group, Some(&logs)).await?.into_iter().collect()
+    };
     let topic = |(topic, id): (OffsetFetchRequestTopics, Option<TopicId>)| {
         let partition = |index: &i32| match (id, named_by) {
             (Some(id), _) => partition(*index, committed.get(&TopicPartition::new(id, *index))),

@@ -110,7 +110,8 @@ impl NamedBy {
 
 /// With acks=0 nobody can be told of an error but by closing the connection, as Kafka does: the client then asks for metadata anew.
 fn silent(broker: &Arc<Broker>, clock: Stopwatch, topics: Vec<TopicPlaces>, patience: Instant) -> Result<Begun, Refusal> {
-    let refused = topics.iter().flat_map(|t| &t.partitions).find_map(|p| if let Place::Refused(refused) = &p.place { Some(refused) } else { None });
+    let refused =
+        topics.iter().flat_map(|t| &t.partitions).find_map(|p| if let Place::Refused(refused) = &p.place { Some(refused) } else { None });
     if let Some(Refused { error, message, .. }) = refused {
         clock.answered(error.code());
         return Err(Refusal::Unanswerable(format!("a batch sent with acks=0 was refused: {error}: {message}")));
@@ -264,7 +265,8 @@ fn check_time(found: &Found, summary: &BatchSummary, now: Timestamp) -> Result<(
     let (behind, ahead) = (now.0.saturating_sub(summary.base_timestamp.0), summary.max_timestamp.0.saturating_sub(now.0));
     let settings = &found.settings;
     if summary.max_timestamp >= Timestamp(0) && (behind > settings.timestamp_before_ms || ahead > settings.timestamp_after_ms) {
-        let message = format!("a timestamp is too far from the broker's clock: {} to {}", summary.base_timestamp.0, summary.max_timestamp.0);
+        let message =
+            format!("a timestamp is too far from the broker's clock: {} to {}", summary.base_timestamp.0, summary.max_timestamp.0);
         return Err(Refused::new(ResponseError::InvalidTimestamp, message));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Kafka's default of `max.message.bytes`.
-pub(super) const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
+pub const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 
 pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -87,7 +87,12 @@ const NO_EFFECT: &str = "Accepted for compatibility; without effect, since recor
 
 /// In order of name: those of Apache Kafka, and our own.
 pub(super) const TOPIC_CONFIGS: &[TopicConfig] = &[
-    config(CLEANUP_POLICY, Values::ListOf(&["delete", "compact"]), "delete", "What becomes of old records. With compact, records need keys."),
+    config(
+        CLEANUP_POLICY,
+        Values::ListOf(&["delete", "compact"]),
+        "delete",
+        "What becomes of old records. With compact, records need keys.",
+    ),
     config("compression.gzip.level", Values::Int(-1), "-1", NO_EFFECT),
     config("compression.lz4.level", Values::Int(1), "9", NO_EFFECT),
     config(

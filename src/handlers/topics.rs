@@ -119,7 +119,8 @@ impl TopicCache {
     }
 
     async fn ask_many(&self, keys: &[Key]) -> Result<HashMap<Key, Arc<Found>>, MetaError> {
-        let names: Vec<TopicName> = keys.iter().filter_map(|key| if let Key::Name(name) = key { Some(name.clone()) } else { None }).collect();
+        let names: Vec<TopicName> =
+            keys.iter().filter_map(|key| if let Key::Name(name) = key { Some(name.clone()) } else { None }).collect();
         let ids: Vec<TopicId> = keys.iter().filter_map(|key| if let Key::Id(id) = key { Some(*id) } else { None }).collect();
         let mut topics = Vec::new();
         if !names.is_empty() {

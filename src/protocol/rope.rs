@@ -51,7 +51,7 @@ impl From<Bytes> for Rope {
 
 /// Builds the frame of one answer.
 #[derive(Debug)]
-pub struct RopeBuilder {
+pub(super) struct RopeBuilder {
     /// What was written since the last spliced piece.
     open: BytesMut,
     pieces: Vec<Bytes>,
@@ -60,18 +60,17 @@ pub struct RopeBuilder {
 
 impl RopeBuilder {
     /// `capacity`: how many bytes will be written, spliced pieces aside.
-    #[must_use]
-    pub fn with_capacity(capacity: usize) -> Self {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
         RopeBuilder { open: BytesMut::with_capacity(capacity), pieces: Vec::new(), len: 0 }
     }
 
     /// Where to write small parts.
-    pub fn out(&mut self) -> &mut BytesMut {
+    pub(super) fn out(&mut self) -> &mut BytesMut {
         &mut self.open
     }
 
     /// Adds bytes without copying them.
-    pub fn splice(&mut self, piece: Bytes) {
+    pub(super) fn splice(&mut self, piece: Bytes) {
         if piece.len() < COPY_BELOW {
             self.open.put_slice(&piece);
             return;
@@ -90,8 +89,7 @@ impl RopeBuilder {
     }
 
     /// The frame: its length, then all that was added.
-    #[must_use]
-    pub fn finish(mut self) -> Rope {
+    pub(super) fn finish(mut self) -> Rope {
         self.close_piece();
         let prefix = Bytes::copy_from_slice(&(self.len as u32).to_be_bytes());
         let len = self.len + prefix.len();

@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,10 @@ const OUTBOX_BYTES: usize = 256 << 10;
 
 /// Requests handed from reader to writer but not taken up yet.
 const HANDOVER: usize = 8;
+
+/// Answers that can be large (fetches) of one connection, made or in the making. Clients have one fetch under way; who sends many and reads none
+/// must not fill the memory.
+const LARGE_ANSWERS: usize = 2;
 
 /// How long a client may take to close its side after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -66,6 +70,7 @@ struct Connection {
     finished: CancellationToken,
     /// Requests begun and not answered yet.
     in_flight: AtomicUsize,
+    large: Arc<Semaphore>,
     _open: Open,
 }
 
@@ -80,6 +85,7 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
         gone: CancellationToken::new(),
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
+        large: Arc::new(Semaphore::new(LARGE_ANSWERS)),
         _open: Open { metrics: shared.metrics.clone(), _place: place },
     });
     let inbox = Inbox::new(reading, shared.budget.clone());
@@ -91,15 +97,23 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
 struct InFlight {
     answer: Answer,
     charge: Option<Charge>,
+    /// Kept until the answer is taken up for sending.
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// What a request brought forth; the permit goes back when it is dropped.
+struct Answered {
+    answer: Result<Rope, Refusal>,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Future for InFlight {
-    type Output = Result<Rope, Refusal>;
+    type Output = Answered;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
         let answer = std::task::ready!(self.answer.as_mut().poll(context));
         self.charge = None;
-        Poll::Ready(answer)
+        Poll::Ready(Answered { answer, _large: self.large.take() })
     }
 }
 
@@ -113,6 +127,7 @@ enum End {
 
 async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sender<(InFlight, Reply)>) {
     let end = tokio::select! {
+        biased;
         end = read_requests(&connection, &mut inbox, &sender) => end,
         () = connection.shared.abort.cancelled() => End::Gone,
         () = connection.gone.cancelled() => End::Gone,
@@ -155,11 +170,11 @@ impl Connection {
         let request = parse_request(frame.bytes)?;
         let Begun { answer, on_disconnect, reply } = self.shared.service.begin(request).await?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let answer = match on_disconnect {
-            OnDisconnect::Finish => answer,
-            OnDisconnect::Drop => self.until_gone(answer),
+        let (answer, large) = match on_disconnect {
+            OnDisconnect::Finish => (answer, None),
+            OnDisconnect::Drop => (self.until_gone(answer), Arc::clone(&self.large).acquire_owned().await.ok()),
         };
-        Ok((InFlight { answer, charge: Some(frame.charge) }, reply))
+        Ok((InFlight { answer, charge: Some(frame.charge), large }, reply))
     }
 
     fn until_gone(&self, answer: Answer) -> Answer {
@@ -260,7 +275,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 request = self.requests.recv(), if self.reading && room => self.take_up(request),
-                Some(answer) = self.answers.next(), if self.outbox.bytes() < OUTBOX_BYTES && !self.answers.is_empty() => self.answered(answer)?,
+                Some(answered) = self.answers.next(), if self.outbox.bytes() < OUTBOX_BYTES && !self.answers.is_empty() => self.answered(answered)?,
                 Some(_) = self.silent.next(), if !self.silent.is_empty() => self.count_answer(),
                 sent = self.outbox.send_some(&self.socket), if !self.outbox.is_empty() => {
                     sent?;
@@ -280,12 +295,12 @@ impl Writer {
         }
     }
 
-    fn answered(&mut self, answer: Result<Rope, Refusal>) -> std::io::Result<()> {
+    fn answered(&mut self, answered: Answered) -> std::io::Result<()> {
         self.count_answer();
         if self.outbox.is_empty() {
             self.patience = self.until();
         }
-        match answer {
+        match answered.answer {
             Ok(rope) => self.outbox.push(rope),
             Err(refusal) => {
                 self.connection.refused(&refusal);

@@ -207,7 +207,9 @@ pub async fn send(producer: &FutureProducer, topic: &str, partition: i32, value:
 /// Reads a partition from an offset until `count` records have come: (offset, value).
 pub fn read(brokers: &str, topic: &str, partition: i32, from: i64, count: usize) -> Vec<(i64, String)> {
     let consumer: BaseConsumer =
-        client(brokers, &[("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "false")]).create().expect("a consumer");
+        client(brokers, &[("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "false")])
+            .create()
+            .expect("a consumer");
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, partition, Offset::Offset(from)).expect("a partition");
     consumer.assign(&assignment).expect("assigned");
