@@ -1,4 +1,6 @@
 //! yaks: a stateless broker that speaks the Kafka wire protocol.
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod budget;
 pub mod clock;
 pub mod fetch;
