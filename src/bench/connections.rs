@@ -18,7 +18,7 @@ use super::target::Target;
 const ROUND_TRIPS: usize = 500;
 /// How long one connection may take until it has its answer.
 const TIMEOUT: Duration = Duration::from_mins(2);
-/// The largest answer to ApiVersions that is believed, bytes.
+/// The largest answer to `ApiVersions` that is believed, bytes.
 const ANSWER_MAX: usize = 1 << 20;
 
 /// Opens `count` connections, `parallel` at a time, and asks again on some of them when all are there.
@@ -83,7 +83,7 @@ async fn open(address: &str, number: u32) -> Result<TcpStream, BenchError> {
     tokio::time::timeout(TIMEOUT, opening).await.unwrap_or_else(|_| late()).map_err(|source| BenchError::Connection { number, source })
 }
 
-/// ApiVersions version 0 with correlation id 7 and the client id "bench": what every broker answers, whoever asks.
+/// `ApiVersions` version 0 with correlation id 7 and the client id "bench": what every broker answers, whoever asks.
 const REQUEST: &[u8] = b"\0\0\0\x0f\0\x12\0\0\0\0\0\x07\0\x05bench";
 
 /// One round trip; the answer must carry the correlation id and no error.

@@ -93,7 +93,7 @@ pub enum Scenario {
         #[arg(long, default_value = "50")]
         count: NonZeroU32,
     },
-    /// Connections that asked once (ApiVersions) and then stay silent: time to open them, memory, and whether the broker
+    /// Connections that asked once for the API versions and then stay silent: time to open them, memory, and whether the broker
     /// still answers. Needs a limit of open files (ulimit -n) above their number
     IdleConnections {
         /// How many

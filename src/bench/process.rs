@@ -151,8 +151,9 @@ mod tests {
     #[test]
     fn cost_is_per_gibibyte_or_in_cores() {
         let at = |cpu_seconds| vec![Usage { name: "x".to_owned(), cpu_seconds, resident_bytes: 3_000_000 }];
-        let per_gib = cost(&at(1.0), &at(2.0), Work::Bytes(2 << 30));
-        assert_eq!((per_gib[0].value, per_gib[1].value), (0.5, 3.0));
-        assert_eq!(cost(&at(1.0), &at(2.0), Work::Seconds(4.0))[0].value, 0.25);
+        let texts =
+            |work| cost(&at(1.0), &at(2.0), work).iter().map(|f| format!("{} {:.2} {}", f.name, f.value, f.unit)).collect::<Vec<_>>();
+        assert_eq!(texts(Work::Bytes(2 << 30)), ["cpu x 0.50 s/GiB", "resident x 3.00 MB"]);
+        assert_eq!(texts(Work::Seconds(4.0))[0], "cpu x 0.25 cores");
     }
 }

@@ -153,16 +153,12 @@ impl fmt::Display for Report {
         for (i, line) in lines.iter().enumerate() {
             let line_break = if i == 0 { "" } else { "\n" };
             write!(f, "{line_break}")?;
-            for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-                // Words to the left, numbers to the right.
-                let last = column + 1 == line.len();
-                if column < 3 {
-                    write!(f, "{cell:width$}")?
-                } else {
-                    write!(f, "{cell:>width$}")?
-                }
-                f.write_str(if last { "" } else { "  " })?;
-            }
+            let cells = line.iter().zip(&widths).enumerate();
+            // Words to the left, numbers to the right.
+            let pad = |(column, (cell, &width)): (usize, (&String, &usize))| {
+                if column < 3 { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+            };
+            f.write_str(&cells.map(pad).collect::<Vec<String>>().join("  "))?;
         }
         Ok(())
     }
