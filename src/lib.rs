@@ -10,6 +10,8 @@
 
 pub mod admin;
 pub mod app;
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod clock;
