@@ -117,7 +117,8 @@ async fn bench_with(config: ServerConfig) -> Bench {
     let (service, budget, metrics) = (Arc::new(Obedient::default()), Budget::new(256 << 20), Metrics::new().expect("metrics"));
     let config = ServerConfig { host: "127.0.0.1".to_owned(), port: 0, max_request_bytes: LIMIT, ..config };
     let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
-    let server = Server::start(config, service.clone(), budget.clone(), instruments, &Tasks::new()).await.expect("a free port");
+    let listening = Listening::bind("127.0.0.1", 0).await.expect("a free port");
+    let server = listening.serve(config, service.clone(), budget.clone(), instruments, &Tasks::new());
     Bench { server, service, budget, _metrics: metrics }
 }
 
