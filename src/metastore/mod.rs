@@ -13,12 +13,15 @@
 //!
 //! Time: [`crate::partition::Snapshot::now`], leases and expiry use the metastore's own clock, never an agent's.
 
+mod announce;
 #[cfg(test)]
 mod contract;
 mod error;
 pub mod flaky;
 pub mod memory;
 pub mod postgres;
+mod round;
+mod schema;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -112,8 +115,11 @@ pub enum Round {
 /// What everyone who waits wants to know about a finished round.
 #[derive(Debug, Clone, Default)]
 pub struct RoundReport {
-    /// Events taken; at the limit there are probably more.
+    /// Events taken.
     pub events: usize,
+    /// Events were left, because a limit (on their number, or on the size of their indexes) ended the taking: run the next
+    /// round at once.
+    pub more: bool,
     /// Segments written.
     pub segments: usize,
     /// The new ends of every log that changed.

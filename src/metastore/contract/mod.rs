@@ -1,0 +1,136 @@
+//! One suite for every metastore: what the traits promise, case by case, and a model that all must agree with.
+
+mod appending;
+mod groups;
+mod leases;
+mod model;
+mod reading;
+mod rounds;
+mod scale;
+mod scene;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Metastore;
+use scene::ManualClock;
+
+/// A fresh, migrated metastore.
+#[async_trait]
+trait Backend: Send + Sync {
+    fn metastore(&self) -> Arc<dyn Metastore>;
+
+    /// A second handle on the same database, as another agent has. Where there can be only one, the same.
+    async fn another(&self) -> Arc<dyn Metastore>;
+
+    /// Lets a little time pass by the metastore's clock: at most `duration`.
+    async fn pass(&self, duration: Duration);
+
+    /// Whether rounds are announced to other agents.
+    fn announces(&self) -> bool;
+}
+
+struct Memory {
+    clock: Arc<ManualClock>,
+    metastore: Arc<dyn Metastore>,
+}
+
+impl Memory {
+    async fn fresh() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        Memory { clock: Arc::clone(&clock), metastore: Arc::new(super::memory::MemoryMetastore::new(clock)) }
+    }
+}
+
+#[async_trait]
+impl Backend for Memory {
+    fn metastore(&self) -> Arc<dyn Metastore> {
+        Arc::clone(&self.metastore)
+    }
+
+    async fn another(&self) -> Arc<dyn Metastore> {
+        self.metastore()
+    }
+
+    async fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+    }
+
+    fn announces(&self) -> bool {
+        true
+    }
+}
+
+struct Sqlite {
+    clock: Arc<ManualClock>,
+    metastore: Arc<dyn Metastore>,
+    _directory: tempfile::TempDir,
+}
+
+impl Sqlite {
+    async fn fresh() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(ManualClock::default());
+        let config = super::sqlite::SqliteConfig::new(directory.path());
+        let metastore = super::sqlite::SqliteMetastore::open(config, Arc::clone(&clock) as _).await.expect("opened");
+        metastore.migrate().await.expect("migrated");
+        Sqlite { clock, metastore: Arc::new(metastore), _directory: directory }
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    fn metastore(&self) -> Arc<dyn Metastore> {
+        Arc::clone(&self.metastore)
+    }
+
+    async fn another(&self) -> Arc<dyn Metastore> {
+        self.metastore()
+    }
+
+    async fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+    }
+
+    fn announces(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! contract {
+    ($($room:ident: $($case:ident),+;)+) => {
+        contract!(@backend memory, Memory, $($room: $($case),+;)+);
+        contract!(@backend sqlite, Sqlite, $($room: $($case),+;)+);
+    };
+    (@backend $name:ident, $backend:ident, $($room:ident: $($case:ident),+;)+) => {
+        mod $name {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$room::$case(&super::$backend::fresh().await).await;
+                }
+            )+)+
+        }
+    };
+}
+
+contract! {
+    topics: a_topic_is_created_and_found, a_taken_name_is_found_instead, one_of_two_creations_at_a_time_wins,
+        a_topic_of_a_thousand_partitions, a_deleted_topic_is_forgotten, an_id_is_not_used_again, swept_in_pieces,
+        events_carry_ids_not_names;
+    appending: events_are_pending_until_a_round, an_object_has_one_event, an_object_that_was_decided_has_one_event,
+        what_cannot_be_read_is_set_aside;
+    rounds: offsets_follow_each_other, the_oldest_events_come_first, big_indexes_end_a_round, one_round_at_a_time,
+        two_agents_share_a_backlog, a_retry_gets_its_offset, an_early_batch_waits, waiting_ends_at_the_deadline,
+        what_waits_for_a_deleted_topic_is_refused, forgotten_producers, an_idle_round, rounds_are_announced,
+        a_decision_keeps_every_field;
+    reading: the_first_segment_holds_the_offset, gaps_are_skipped, budgets_end_a_read, many_queries_at_once, the_first_segment_since;
+    groups: committed_offsets_are_found, metadata_is_kept_as_it_is, the_last_commit_counts;
+    leases: the_lowest_free_id_is_leased, a_wanted_id_may_be_held, leases_end, a_lost_lease_is_not_renewed,
+        two_agents_never_share_an_id, the_first_cluster_id_stays, producer_ids_are_unique;
+    scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
+    model: random_scripts;
+}

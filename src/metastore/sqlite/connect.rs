@@ -1,0 +1,154 @@
+//! Opening the file, its schema, and transactions on the writing connection.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+
+use super::SqliteMetastore;
+use super::errors::{committing, migrating, reading};
+use crate::clock::Clock;
+use crate::metastore::announce::Subscribers;
+use crate::metastore::schema::{applied_is_known, schema_is_current};
+use crate::metastore::{MetaError, Result};
+
+const DATABASE_FILE: &str = "metadata.db";
+const LOCK_FILE: &str = "lock";
+
+/// How to open the file.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The data directory; made if it is not there.
+    pub directory: PathBuf,
+    /// Connections that read.
+    pub readers: u32,
+    /// How long to wait for a connection, or for a lock on the file.
+    pub wait: Duration,
+}
+
+impl SqliteConfig {
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        SqliteConfig { directory: directory.into(), readers: 4, wait: Duration::from_secs(10) }
+    }
+}
+
+impl SqliteMetastore {
+    /// Takes the data directory's lock and opens the database in it, making both if they are not there.
+    pub async fn open(config: SqliteConfig, clock: Arc<dyn Clock>) -> Result<SqliteMetastore> {
+        let SqliteConfig { directory, readers, wait } = config;
+        let lock = lock(&directory)?;
+        let file = directory.join(DATABASE_FILE);
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(wait)
+            .pragma("temp_store", "memory")
+            .pragma("cache_size", "-16384");
+        let writer = pool(1, wait).connect_with(options.clone()).await.map_err(reading)?;
+        let readers = pool(readers, wait).connect_lazy_with(options.create_if_missing(false).read_only(true));
+        Ok(SqliteMetastore {
+            file,
+            writer,
+            readers,
+            clock,
+            rounding: AtomicBool::new(false),
+            subscribers: Subscribers::default(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// A transaction that may write, from its beginning.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(reading)
+    }
+
+    pub(super) async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.readers).await.map_err(reading)?;
+        Ok(())
+    }
+
+    pub(super) async fn apply_migrations(&self) -> Result<()> {
+        let migrations = migrations();
+        applied_is_known(&versions(&migrations), &self.applied_migrations().await?)?;
+        // No lock is needed: this process has the file for itself.
+        migrations.run(&self.writer).await.map_err(migrating)
+    }
+
+    pub(super) async fn compare_schema(&self) -> Result<()> {
+        schema_is_current(&versions(&migrations()), &self.applied_migrations().await?)
+    }
+
+    async fn applied_migrations(&self) -> Result<Vec<i64>> {
+        let known = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
+        if known.fetch_optional(&self.writer).await.map_err(reading)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
+        applied.fetch_all(&self.writer).await.map_err(reading)?.iter().map(|row| row.try_get(0).map_err(reading)).collect()
+    }
+}
+
+fn migrations() -> Migrator {
+    sqlx::migrate!("migrations/sqlite")
+}
+
+fn versions(migrations: &Migrator) -> Vec<i64> {
+    migrations.iter().map(|m| m.version).collect()
+}
+
+/// Ends a transaction; only here can it be unknown whether it happened.
+pub(super) async fn commit(transaction: Transaction<'static, Sqlite>) -> Result<()> {
+    transaction.commit().await.map_err(committing)
+}
+
+fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
+    // A connection to a file does not go stale: nothing to test, nothing to renew.
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(wait)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+fn lock(directory: &Path) -> Result<File> {
+    let refused = |what: &str, error: &dyn std::fmt::Display| MetaError::Refused(format!("{what} {}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(|e| refused("cannot make the data directory", &e))?;
+    let file = File::create(directory.join(LOCK_FILE)).map_err(|e| refused("cannot write in the data directory", &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(MetaError::Refused(format!("the data directory {} is in use by another yaks process", directory.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(refused("cannot lock the data directory", &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_second_process_on_one_data_directory_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || SqliteMetastore::open(SqliteConfig::new(directory.path()), Arc::new(SystemClock));
+        let first = open().await.expect("the first one opens");
+        let refused = open().await.expect_err("the second is refused");
+        assert!(matches!(&refused, MetaError::Refused(why) if why.contains("in use by another yaks process")), "{refused}");
+        drop(first);
+        open().await.expect("it can be opened again");
+    }
+}

@@ -1,0 +1,165 @@
+//! Write events, segments and heads in SQLite. Rounds are in `round`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::connect::commit;
+use super::errors::{committing, reading};
+use super::json::Rows;
+use super::{SqliteMetastore, rows};
+use crate::metastore::round::decode_verdict;
+use crate::metastore::{Decide, Log, LogView, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
+use crate::partition::ObjectVerdict;
+use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
+
+#[async_trait]
+impl Log for SqliteMetastore {
+    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
+        let now = self.clock.now();
+        let mut transaction = self.begin().await?;
+        for event in events {
+            let insert = sqlx::query(
+                "INSERT INTO write_events (object_id, node, object_bytes, body, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
+                 WHERE NOT EXISTS (SELECT 1 FROM objects WHERE object_id = ?1) \
+                 AND NOT EXISTS (SELECT 1 FROM set_aside_events WHERE object_id = ?1) ON CONFLICT (object_id) DO NOTHING",
+            );
+            let insert = insert.bind(event.object.0.as_slice()).bind(event.node.0).bind(event.object_bytes.cast_signed());
+            insert.bind(&*event.index).bind(now.0).execute(&mut *transaction).await.map_err(reading)?;
+        }
+        commit(transaction).await
+    }
+
+    async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {
+        let find = sqlx::query(
+            "SELECT unhex(value ->> 0) AS object_id FROM json_each(?1) WHERE \
+             EXISTS (SELECT 1 FROM write_events WHERE object_id = unhex(value ->> 0)) \
+             OR EXISTS (SELECT 1 FROM objects WHERE object_id = unhex(value ->> 0)) \
+             OR EXISTS (SELECT 1 FROM set_aside_events WHERE object_id = unhex(value ->> 0)) ORDER BY key",
+        );
+        let found = find.bind(Rows::of_ids(objects.iter().map(|o| &o.0))).fetch_all(self.readers()).await;
+        found.and_then(|found| found.iter().map(rows::object).collect()).map_err(reading)
+    }
+
+    async fn verdicts(&self, objects: &[ObjectId]) -> Result<Vec<(ObjectId, ObjectVerdict)>> {
+        let find = sqlx::query(
+            "SELECT o.object_id, o.verdict FROM json_each(?1) j CROSS JOIN objects o ON o.object_id = unhex(j.value ->> 0) ORDER BY j.key",
+        );
+        let found = find.bind(Rows::of_ids(objects.iter().map(|o| &o.0))).fetch_all(self.readers()).await.map_err(reading)?;
+        found.iter().map(verdict).collect()
+    }
+
+    async fn run_round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round> {
+        self.round(limits, decide).await
+    }
+
+    async fn pending_events(&self) -> Result<u64> {
+        let count = sqlx::query("SELECT count(*) AS events FROM write_events").fetch_one(self.readers()).await;
+        count.and_then(|row| rows::size(&row, "events")).map_err(reading)
+    }
+
+    async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {
+        let find = sqlx::query(
+            "SELECT j.key, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes \
+             FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1",
+        );
+        let mut heads = vec![None; logs.len()];
+        for row in find.bind(Rows::of_logs(logs)).fetch_all(self.readers()).await.map_err(reading)? {
+            if let Some(head) = heads.get_mut(rows::size::<usize>(&row, "key").map_err(reading)?) {
+                *head = Some(rows::head(&row).map_err(reading)?);
+            }
+        }
+        Ok(heads)
+    }
+
+    async fn segments(&self, queries: &[SegmentQuery]) -> Result<Vec<Option<LogView>>> {
+        // Two probes a query: one for the last row wanted, one to read up to it. An OFFSET cannot differ between queries, so the
+        // largest one serves all; `views` cuts.
+        let find = sqlx::query(
+            "SELECT j.key, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes, s.* \
+             FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1 \
+             LEFT JOIN segments s ON s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_offset >= j.value ->> 2 \
+             AND s.last_offset <= coalesce((SELECT l.last_offset FROM segments l WHERE l.topic_id = p.topic_id \
+             AND l.partition = p.partition AND l.last_offset >= j.value ->> 2 ORDER BY l.last_offset LIMIT 1 \
+             OFFSET ?2), 9223372036854775807) ORDER BY j.key, s.last_offset",
+        );
+        let mut asked = Rows::new();
+        for query in queries {
+            asked.row().log(&query.log).int(query.from.0);
+        }
+        let most = queries.iter().map(|q| q.max_segments).max().unwrap_or(0);
+        let last = i64::try_from(most.saturating_sub(1)).unwrap_or(i64::MAX);
+        let found = find.bind(asked.finish()).bind(last).fetch_all(self.readers()).await.map_err(reading)?;
+        views(queries, &found).map_err(reading)
+    }
+
+    async fn first_segment_since(&self, log: TopicPartition, at: Timestamp) -> Result<Option<Segment>> {
+        // `max_timestamp_so_far` never falls, so the offsets between `low` and `high` can be halved until they meet.
+        let find = sqlx::query(
+            "WITH RECURSIVE halving (low, high) AS (\
+               SELECT log_start, high_watermark FROM partitions WHERE topic_id = ?1 AND partition = ?2 \
+               UNION ALL \
+               SELECT CASE WHEN m.max_timestamp_so_far < ?3 THEN m.last_offset + 1 ELSE h.low END, \
+                      CASE WHEN m.max_timestamp_so_far < ?3 THEN h.high ELSE min(h.low + (h.high - h.low) / 2, coalesce(m.base_offset, h.high)) END \
+               FROM halving h LEFT JOIN segments m ON m.topic_id = ?1 AND m.partition = ?2 AND m.last_offset = \
+                 (SELECT last_offset FROM segments WHERE topic_id = ?1 AND partition = ?2 \
+                  AND last_offset >= h.low + (h.high - h.low) / 2 ORDER BY last_offset LIMIT 1) \
+               WHERE h.low < h.high) \
+             SELECT * FROM segments WHERE topic_id = ?1 AND partition = ?2 AND max_timestamp_so_far >= ?3 \
+             AND last_offset >= (SELECT low FROM halving WHERE low >= high LIMIT 1) ORDER BY last_offset LIMIT 1",
+        );
+        let find = find.bind(log.topic.0.as_slice()).bind(log.partition.0).bind(at.0);
+        let found = find.fetch_optional(self.readers()).await.map_err(reading)?;
+        found.map(|row| rows::segment(&row, log)).transpose().map_err(reading)
+    }
+
+    async fn expire_producers(&self, idle: Duration, limit: usize) -> Result<bool> {
+        let before = self.clock.now().0.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX));
+        let mut transaction = self.begin().await?;
+        let expire = sqlx::query(
+            "DELETE FROM producer_states WHERE (topic_id, partition, producer_id) IN \
+             (SELECT topic_id, partition, producer_id FROM producer_states WHERE last_used <= ?1 LIMIT ?2)",
+        );
+        let expire = expire.bind(before).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        expire.execute(&mut *transaction).await.map_err(reading)?;
+        let left = sqlx::query("SELECT 1 FROM producer_states WHERE last_used <= ?1 LIMIT 1").bind(before);
+        let left = left.fetch_optional(&mut *transaction).await.map_err(reading)?;
+        commit(transaction).await?;
+        Ok(left.is_some())
+    }
+
+    async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId> {
+        let reserve = sqlx::query("UPDATE producer_ids SET next = next + ?1 RETURNING next - ?1 AS first");
+        let row = reserve.bind(count).fetch_one(&self.writer).await.map_err(committing)?;
+        row.try_get("first").map(ProducerId).map_err(reading)
+    }
+}
+
+fn verdict(row: &SqliteRow) -> Result<(ObjectId, ObjectVerdict)> {
+    let object = rows::object(row).map_err(reading)?;
+    Ok((object, decode_verdict(object, row.try_get("verdict").map_err(reading)?)?))
+}
+
+/// Sorts the rows of all queries into views, each cut at its budget.
+fn views(queries: &[SegmentQuery], found: &[SqliteRow]) -> std::result::Result<Vec<Option<LogView>>, sqlx::Error> {
+    let mut views: HashMap<usize, (LogView, u64)> = HashMap::new();
+    for row in found {
+        let key: usize = rows::size(row, "key")?;
+        let Some(query) = queries.get(key) else { continue };
+        if let std::collections::hash_map::Entry::Vacant(view) = views.entry(key) {
+            view.insert((LogView { head: rows::head(row)?, segments: Vec::new() }, 0));
+        }
+        let Some((view, bytes)) = views.get_mut(&key) else { continue };
+        let wanted = view.segments.is_empty() || *bytes < query.max_bytes;
+        let there = row.try_get::<Option<i64>, _>("last_offset")?.is_some();
+        if there && wanted && view.segments.len() < query.max_segments {
+            let segment = rows::segment(row, query.log)?;
+            *bytes += segment.range.len;
+            view.segments.push(segment);
+        }
+    }
+    Ok((0..queries.len()).map(|key| views.remove(&key).map(|(view, _)| view)).collect())
+}
