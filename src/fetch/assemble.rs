@@ -134,8 +134,15 @@ impl Assembly {
 #[derive(Debug)]
 enum Piece {
     /// A part of the open buffer.
-    Copied { start: usize, end: usize },
-    Shared { whole: Bytes, start: usize, end: usize },
+    Copied {
+        start: usize,
+        end: usize,
+    },
+    Shared {
+        whole: Bytes,
+        start: usize,
+        end: usize,
+    },
 }
 
 /// The pieces of an answer. What is copied one after the other becomes one piece, and so does what lies next to each other already.

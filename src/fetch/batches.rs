@@ -172,7 +172,8 @@ impl<'a> Walk<'a> {
         let Segment { base_offset, last_offset, record_count, .. } = self.segment;
         let counted = self.segment.level > 0 || base_offset.plus(*record_count) == last_offset.plus(1);
         // Compaction may have removed the last records of a segment; what was received is complete.
-        let reached = if self.segment.level > 0 { self.place.offset <= last_offset.plus(1) } else { self.place.offset == last_offset.plus(1) };
+        let reached =
+            if self.segment.level > 0 { self.place.offset <= last_offset.plus(1) } else { self.place.offset == last_offset.plus(1) };
         counted && reached
     }
 
@@ -181,7 +182,8 @@ impl<'a> Walk<'a> {
         let len = fits.ok_or_else(|| self.corrupt("has no batch"))?;
         let delta = u32::try_from(header.last_offset_delta).map_err(|_| self.corrupt("has a batch with a negative offset delta"))?;
         let base_offset = if self.segment.level == 0 { self.place.offset } else { Offset(header.base_offset) };
-        let last_offset = Offset(base_offset.0.checked_add(i64::from(delta)).ok_or_else(|| self.corrupt("has an offset that is too large"))?);
+        let last_offset =
+            Offset(base_offset.0.checked_add(i64::from(delta)).ok_or_else(|| self.corrupt("has an offset that is too large"))?);
         if base_offset < self.place.offset || last_offset > self.segment.last_offset {
             return Err(self.corrupt("has a batch whose offsets do not belong there"));
         }

@@ -73,7 +73,10 @@ enum Stand {
     /// Everything that was read has been used.
     Open,
     /// The segment was not read to its end.
-    Inside { segment: Segment, step: Step },
+    Inside {
+        segment: Segment,
+        step: Step,
+    },
     Failed(StoreError),
     Corrupt(FetchError),
 }
@@ -218,7 +221,9 @@ impl<'a> Progress<'a> {
         let from = self.order.from;
         let read = match &self.stand {
             Stand::Open => self.next_segment().map(|segment| Read::again(segment, Place::start_of(&segment), from, self.share, 0)),
-            Stand::Inside { segment, step: Step::Short { place } } => Some(Read::again(*segment, *place, from, self.share, HEADER_LEN as u64)),
+            Stand::Inside { segment, step: Step::Short { place } } => {
+                Some(Read::again(*segment, *place, from, self.share, HEADER_LEN as u64))
+            }
             Stand::Inside { segment, step: Step::Full { place, need } } => {
                 self.assembly.allow(*need);
                 Some(Read::again(*segment, *place, from, 0, *need))
