@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Foreign crates that only these rooms or files may name.
 const FENCED: &[(&str, &[&str])] = &[
     ("rand", &["clock"]),
-    ("crc32c", &["records"]),
+    ("crc32c", &["records", "store/s3"]),
     ("flate2", &["records"]),
     ("lz4_flex", &["records"]),
     ("snap", &["records"]),

@@ -4,6 +4,7 @@
 //! claim can be wrong (a broker does not open what producers compress); then the search goes on behind it.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,7 +13,7 @@ use super::serve::store_failed;
 use super::{FetchError, Reader};
 use crate::metastore::{MetaError, SegmentQuery};
 use crate::records::batch::BatchError;
-use crate::records::{first_record_since, newest_record};
+use crate::records::for_each_record;
 use crate::types::{Head, Offset, Segment, Timestamp, TopicPartition};
 
 /// Segments looked at in one statement.
@@ -94,8 +95,11 @@ impl Reader {
                 continue;
             }
             let bytes = joined(&mut walk, &batch);
-            let found = first_record_since(&bytes, at).map_err(|e| unreadable(segment, &e))?;
-            if let Some(found) = in_batch(&batch, found).filter(|(offset, _)| *offset >= log_start) {
+            let found = for_each_record(&bytes, |record| {
+                let (offset, time) = (batch.base_offset.plus(record.offset_delta), record.timestamp);
+                if offset >= log_start && time >= at { ControlFlow::Break((offset, time)) } else { ControlFlow::Continue(()) }
+            });
+            if let Some(found) = found.map_err(|e| unreadable(segment, &e))? {
                 return Ok(Some(found));
             }
         }
@@ -112,9 +116,14 @@ impl Reader {
                 continue;
             }
             let bytes = joined(&mut walk, &batch);
-            let found = newest_record(&bytes).map_err(|e| unreadable(segment, &e))?;
-            let later = in_batch(&batch, found).filter(|(_, time)| newest.is_none_or(|(_, newest)| *time > newest));
-            newest = later.or(newest);
+            let walked = for_each_record(&bytes, |record| -> ControlFlow<()> {
+                let (offset, time) = (batch.base_offset.plus(record.offset_delta), record.timestamp);
+                if offset >= log_start && newest.is_none_or(|(_, newest)| time > newest) {
+                    newest = Some((offset, time));
+                }
+                ControlFlow::Continue(())
+            });
+            walked.map_err(|e| unreadable(segment, &e))?;
         }
         Ok(newest)
     }
@@ -157,10 +166,6 @@ fn joined(walk: &mut Walk<'_>, batch: &Batch) -> Bytes {
     let mut bytes = BytesMut::with_capacity(batch.len);
     walk.take(batch, |piece, start, end| bytes.extend_from_slice(&piece[start..end]));
     bytes.freeze()
-}
-
-fn in_batch(batch: &Batch, found: Option<(u32, Timestamp)>) -> Option<Found> {
-    found.map(|(delta, time)| (batch.base_offset.plus(delta), time))
 }
 
 fn unavailable(error: &MetaError) -> FetchError {

@@ -146,16 +146,17 @@ impl Server {
 
     /// Reads side by side and adds what came to its logs, in order.
     async fn read(&self, jobs: &[(usize, Read)], logs: &mut [Progress<'_>]) {
-        let reads = jobs.iter().map(|(index, read)| async move {
-            let bytes = self.read_range(read.segment.object, read.range()).await;
-            (*index, read, bytes)
-        });
+        let reads: Vec<_> = jobs.iter().map(|(index, read)| self.read_one(*index, *read)).collect();
         let mut done = stream::iter(reads).buffered(self.reads_at_once);
         while let Some((index, read, bytes)) = done.next().await {
             if let Some(log) = logs.get_mut(index) {
-                log.add(read, bytes);
+                log.add(&read, bytes);
             }
         }
+    }
+
+    async fn read_one(&self, index: usize, read: Read) -> (usize, Read, Result<Vec<Bytes>, StoreError>) {
+        (index, read, self.read_range(read.segment.object, read.range()).await)
     }
 
     fn finish(&self, log: Progress<'_>) -> Served {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::tasks::{Nudge, Tasks};
 use crate::types::{NodeId, ObjectId};
 
 /// Told of every object this agent stored, before its event is committed: the cache keeps it for consumers at the tail.
-pub type Keep = Arc<dyn Fn(ObjectId, &ObjectBody) + Send + Sync>;
+pub type Keep = Arc<dyn Fn(ObjectId, ObjectBody) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What the room needs from the others.
 #[derive(Clone)]
@@ -183,8 +184,8 @@ impl Producer {
         let result = upload::put(&self.parts.store, object, &body, &self.config, metrics).await;
         metrics.upload_ended();
         result?;
-        (self.parts.keep)(object, &body);
         let event = WriteEvent { object, node: self.parts.node, object_bytes: body.len(), index: packed.index };
+        (self.parts.keep)(object, body).await;
         Ok(Stored { event, bytes: sealed.bytes, records: sealed.records })
     }
 

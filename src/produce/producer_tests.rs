@@ -1,1 +1,222 @@
+use std::collections::BTreeMap;
 
+use super::*;
+use crate::clock::{RandomIds, SystemClock};
+use crate::metastore::flaky::{Flaky, Odds, Operation};
+use crate::metastore::memory::MemoryMetastore;
+use crate::metastore::{Decide, Metastore, Round, RoundLimits, Topics as _};
+use crate::metrics::Metrics;
+use crate::partition::{Rules, decide};
+use crate::produce::{Appended, Wait};
+use crate::records::batch::{BatchLimits, build, check};
+use crate::store::flaky::{FlakyStore, Mishap};
+use crate::store::memory::MemoryStore;
+use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+
+const TOPIC: TopicId = TopicId([7; 16]);
+const CONFIG: ProduceConfig = ProduceConfig {
+    flush_interval: Duration::from_millis(250),
+    flush_bytes: 10_000,
+    uploads: 4,
+    hedge_after: Duration::from_millis(500),
+    give_up_after: Duration::from_secs(5),
+};
+
+/// A producer on stores in memory, with switches for trouble.
+struct Stage {
+    producer: Arc<Producer>,
+    store: Arc<FlakyStore>,
+    metastore: Arc<dyn Metastore>,
+    committed: Nudge,
+}
+
+async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
+    let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, 7));
+    let memory = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
+    memory.create_topic(TOPIC, &TopicName::parse("t").expect("a name"), 2, &BTreeMap::new()).await.expect("created");
+    let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
+    let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
+    let committed = Nudge::default();
+    let parts = ProduceParts {
+        store: Arc::clone(&store) as _,
+        log: Arc::clone(&metastore) as _,
+        ids,
+        node: NodeId(1),
+        metrics: Metrics::new().expect("metrics").buffer.clone(),
+        keep: Arc::new(|_, _| Box::pin(async {})),
+        committed: committed.clone(),
+    };
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, committed }
+}
+
+impl Stage {
+    fn send(&self, partition: i32, size: usize, wait: Wait) -> Ticket {
+        let bytes = bytes::Bytes::from(build::batch(1, size, 0));
+        let summary = check(&bytes, &BatchLimits { max_bytes: 1 << 20, zstd: true }).expect("good");
+        let batch = NewBatch { log: TopicPartition::new(TOPIC, partition), summary, bytes, wait };
+        self.producer.submit(vec![batch]).pop().expect("a ticket")
+    }
+
+    /// A round by hand: what the materializer does.
+    async fn round(&self) {
+        let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
+        let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
+        match self.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("a round") {
+            Round::Done(report) => self.producer.decide(&report.verdicts),
+            Round::Busy => panic!("nobody else runs rounds"),
+        }
+    }
+
+    /// Rounds until the ticket is settled.
+    async fn settled(&self, ticket: Ticket) -> Result<Appended, ProduceError> {
+        tokio::pin!(ticket);
+        loop {
+            tokio::select! {
+                biased;
+                fate = &mut ticket => return fate.expect("settled"),
+                () = tokio::time::sleep(Duration::from_millis(1)) => self.round().await,
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffer_gathers_for_its_interval_and_becomes_one_object() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let began = Instant::now();
+    let tickets: Vec<_> = (0..5).map(|i| stage.send(i % 2, 10, Wait::Verdict)).collect();
+    let mut fates = Vec::new();
+    for ticket in tickets {
+        fates.push(stage.settled(ticket).await.expect("appended"));
+    }
+    assert_eq!(fates, [0, 0, 1, 1, 2].map(|o| Appended::At(Offset(o))));
+    assert!(began.elapsed() >= CONFIG.flush_interval);
+    assert_eq!(stage.store.puts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_agent_puts_nothing_and_a_full_buffer_does_not_wait() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(stage.store.puts(), 0);
+    let began = Instant::now();
+    let ticket = stage.send(0, 20_000, Wait::Verdict);
+    stage.settled(ticket).await.expect("appended");
+    assert!(began.elapsed() < CONFIG.flush_interval);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_interval_zero_nothing_waits() {
+    let stage = stage(ProduceConfig { flush_interval: Duration::ZERO, ..CONFIG }, Odds::default()).await;
+    let began = Instant::now();
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.settled(ticket).await.expect("appended");
+    assert!(began.elapsed() < Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_are_committed_in_the_order_of_sealing_however_long_their_puts_take() {
+    let config = ProduceConfig { flush_bytes: 1, hedge_after: Duration::from_secs(3), ..CONFIG };
+    let stage = stage(config, Odds::default()).await;
+    stage.store.next_puts(1, Mishap::Hang);
+    let slow = stage.send(0, 10, Wait::Verdict);
+    let quick: Vec<_> = (0..3).map(|_| stage.send(0, 10, Wait::Verdict)).collect();
+    // The first put hangs; its hedge succeeds after three seconds. Until then none of the others may be committed.
+    assert_eq!(stage.settled(slow).await.expect("appended"), Appended::At(Offset(0)));
+    for (offset, ticket) in (1..).zip(quick) {
+        assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(offset)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_put_is_hedged() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    stage.store.next_puts(1, Mishap::Hang);
+    let began = Instant::now();
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.settled(ticket).await.expect("appended");
+    assert_eq!(stage.store.puts(), 2);
+    assert!(began.elapsed() < CONFIG.flush_interval + CONFIG.hedge_after + Duration::from_millis(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_happened_but_failed_is_tried_again_and_counts_once() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    stage.store.next_puts(3, Mishap::ErrorAfter);
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_fails_its_tickets_and_no_later_ones() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    stage.store.take_down();
+    let began = Instant::now();
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    assert!(matches!(stage.settled(ticket).await, Err(ProduceError::Unavailable(_))));
+    assert!(began.elapsed() <= CONFIG.flush_interval + CONFIG.give_up_after);
+    stage.store.fill();
+    stage.store.bring_up();
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    assert!(matches!(stage.settled(ticket).await, Err(ProduceError::StoreFull(_))));
+    stage.store.make_room();
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_unknown_outcome_is_looked_up_and_never_doubled() {
+    let odds = Odds { before: 300, after: 500, ..Odds::default() };
+    let stage = stage(CONFIG, odds).await;
+    for offset in 0..30 {
+        let ticket = stage.send(0, 10, Wait::Verdict);
+        assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(offset)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deferred_batches_are_answered_when_durable_and_still_get_their_offsets() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let deferred = stage.send(0, 10, Wait::Durable);
+    let waiting = stage.send(0, 10, Wait::Verdict);
+    // No round was run, so nobody can know an offset.
+    assert_eq!(deferred.await.expect("settled").expect("durable"), Appended::Durable);
+    assert_eq!(stage.settled(waiting).await.expect("appended"), Appended::At(Offset(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn verdicts_of_other_agents_rounds_are_found() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    while !stage.producer.awaits_verdicts() || stage.metastore.pending_events().await.expect("a count") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
+    let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
+    stage.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("another agent's round");
+    stage.producer.look_for_verdicts().await.expect("a look");
+    assert_eq!(ticket.await.expect("settled").expect("appended"), Appended::At(Offset(0)));
+    let _ = &stage.committed;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_writes_what_is_there_at_once_and_takes_nothing_more() {
+    let stage = stage(ProduceConfig { flush_interval: Duration::from_hours(1), ..CONFIG }, Odds::default()).await;
+    let last = stage.send(0, 10, Wait::Durable);
+    assert!(
+        {
+            let close = stage.producer.close(Duration::from_secs(5));
+            tokio::pin!(close);
+            loop {
+                tokio::select! {
+                    biased;
+                    closed = &mut close => break closed,
+                    () = tokio::time::sleep(Duration::from_millis(1)) => stage.round().await,
+                }
+            }
+        },
+        "all settled"
+    );
+    assert_eq!(last.await.expect("settled").expect("durable"), Appended::Durable);
+    assert!(matches!(stage.send(0, 10, Wait::Verdict).await.expect("settled"), Err(ProduceError::ShuttingDown)));
+}

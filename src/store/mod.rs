@@ -6,13 +6,14 @@
 //! write event is committed.
 //!
 //! Three stores: [`s3`] for agents, [`local`] for one process on a laptop, [`memory`] for tests; [`flaky`] wraps any of them
-//! and makes it fail on purpose. One suite, `contract`, runs against all.
+//! and makes it fail on purpose, [`measured`] counts what goes through. One suite, `contract`, runs against all.
 
 mod body;
 #[cfg(test)]
 mod contract;
 pub mod flaky;
 pub mod local;
+pub mod measured;
 pub mod memory;
 pub mod s3;
 

@@ -17,6 +17,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Builder, Region, ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, Delete, Object, ObjectIdentifier};
 use aws_smithy_http_client::tls;
@@ -120,7 +121,7 @@ impl S3Store {
         match self.in_time(request.send()).await? {
             Ok(_) => Ok(()),
             // Another agent made it meanwhile.
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_bucket_already_owned_by_you()) => Ok(()),
+            Err(error) if error.as_service_error().is_some_and(CreateBucketError::is_bucket_already_owned_by_you) => Ok(()),
             Err(error) => Err(classify(&error).on_bucket(&self.config.bucket)),
         }
     }
@@ -174,9 +175,9 @@ impl ObjectStore for S3Store {
         let request = self.client.put_object().bucket(&self.config.bucket).key(object.key()).content_length(len);
         let request = request.checksum_crc32_c(&checksum);
         let answer = if self.config.payload_signing {
-            self.in_time(request.body(body::joined(&body)).send()).await?
+            self.in_time(Box::pin(request.body(body::joined(&body)).send())).await?
         } else {
-            self.in_time(request.body(body::streamed(body)).customize().disable_payload_signing().send()).await?
+            self.in_time(Box::pin(request.body(body::streamed(body)).customize().disable_payload_signing().send())).await?
         };
         let answer = answer.map_err(|error| classify(&error).on_bucket(&self.config.bucket))?;
         match answer.checksum_crc32_c() {
@@ -203,7 +204,7 @@ impl ObjectStore for S3Store {
 
     async fn list(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Listed>, StoreError> {
         let mut listed = Vec::new();
-        let mut start_after = after.map(|id| id.key());
+        let mut start_after = after.as_ref().map(ObjectId::key);
         while listed.len() < limit {
             let request = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(DATA_PREFIX);
             let wanted = i32::try_from(limit - listed.len()).unwrap_or(i32::MAX);

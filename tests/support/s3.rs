@@ -3,7 +3,7 @@
 //! Two back ends: [`S3Server::s3s_fs`] is other people's code and checks checksums, so it judges our client; [`S3Server::in_memory`] and
 //! [`S3Server::in_directory`] are ours and send large pieces, so that a benchmark measures the client and not the server. This file knows nothing of yaks: it
 //! is included with `#[path]` wherever it is needed.
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::disallowed_methods)]
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::disallowed_methods, clippy::expect_used)]
 
 #[path = "s3_backend.rs"]
 mod backend;

@@ -180,6 +180,7 @@ fn pieces_of(pieces: &[Bytes], start: u64, end: u64) -> Vec<Bytes> {
     cut
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn internal(error: io::Error) -> S3Error {
     S3Error::with_message(S3ErrorCode::InternalError, error.to_string())
 }

@@ -18,9 +18,9 @@ use s3s::service::S3Service;
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// 503 SlowDown, without doing it.
+    /// 503 `SlowDown`, without doing it.
     SlowDown,
-    /// 500 InternalError, after doing it.
+    /// 500 `InternalError`, after doing it.
     LostAnswer,
     /// No answer, ever; it is not done.
     Hang,

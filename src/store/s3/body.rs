@@ -14,7 +14,7 @@ use crate::store::ObjectBody;
 /// A body of known length that the SDK can begin anew for every try, without copying.
 pub(super) fn streamed(body: ObjectBody) -> ByteStream {
     let (len, pieces): (u64, Arc<[Bytes]>) = (body.len(), body.into_pieces().into());
-    let fresh = move || SdkBody::from_body_1_x(Pieces { pieces: Arc::clone(&pieces), next: 0, left: len });
+    let fresh = move || SdkBody::from_body_1_x(Streamed { pieces: Arc::clone(&pieces), next: 0, left: len });
     ByteStream::new(SdkBody::retryable(fresh))
 }
 
@@ -28,13 +28,13 @@ pub(super) fn joined(body: &ObjectBody) -> ByteStream {
     ByteStream::from(joined.freeze())
 }
 
-struct Pieces {
+struct Streamed {
     pieces: Arc<[Bytes]>,
     next: usize,
     left: u64,
 }
 
-impl Body for Pieces {
+impl Body for Streamed {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -1,0 +1,190 @@
+//! Loading pages: each at most once at a time, neighbours together, all within limits.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::local::{Entries, Part};
+use super::pages::{Page, PageSize, runs};
+use super::pieces::Pieces;
+use crate::store::{ObjectStore, StoreError};
+use crate::tasks::Tasks;
+use crate::types::ObjectId;
+
+type Loaded = Result<Arc<Pieces>, StoreError>;
+type Key = (ObjectId, Page);
+
+/// How much is loaded at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LoadLimits {
+    pub(super) pages_per_get: u64,
+    pub(super) gets_at_once: usize,
+    pub(super) prefetched_pages: usize,
+}
+
+/// Gets pages from the store into memory.
+#[derive(Debug)]
+pub(super) struct Loader {
+    store: Arc<dyn ObjectStore>,
+    entries: Arc<Entries>,
+    page_size: PageSize,
+    pages_per_get: u64,
+    gets: Semaphore,
+    prefetches: Arc<Semaphore>,
+    tasks: Tasks,
+    /// The pages being loaded, and where to wait for them.
+    loading: Mutex<HashMap<Key, watch::Receiver<Option<Loaded>>>>,
+}
+
+/// A page that is on its way.
+#[derive(Debug)]
+pub(super) struct Awaited(watch::Receiver<Option<Loaded>>);
+
+impl Awaited {
+    pub(super) async fn loaded(mut self) -> Loaded {
+        let given_up = || StoreError::Unavailable("the load of a page was given up".to_owned());
+        let loaded = self.0.wait_for(Option::is_some).await.map_err(|_| given_up())?;
+        loaded.clone().unwrap_or_else(|| Err(given_up()))
+    }
+}
+
+impl Loader {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, entries: Arc<Entries>, page_size: PageSize, limits: LoadLimits, tasks: Tasks) -> Loader {
+        Loader {
+            store,
+            entries,
+            page_size,
+            pages_per_get: limits.pages_per_get,
+            gets: Semaphore::new(limits.gets_at_once.max(1)),
+            prefetches: Arc::new(Semaphore::new(limits.prefetched_pages)),
+            tasks,
+            loading: Mutex::default(),
+        }
+    }
+
+    /// Has `pages`, which are in ascending order, loaded unless that is going on already.
+    pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page]) -> Vec<(Page, Awaited)> {
+        let (awaited, claims) = self.claim(object, pages);
+        self.spawn(object, claims, None);
+        awaited
+    }
+
+    /// Has as many of `pages` loaded as the limit allows, for nobody yet.
+    pub(super) fn load_in_advance(self: &Arc<Self>, object: ObjectId, mut pages: Vec<Page>) {
+        pages.truncate(self.prefetches.available_permits());
+        let Ok(count) = u32::try_from(pages.len()) else { return };
+        // None left, or another was faster: a wish is no promise.
+        let Ok(permits) = Arc::clone(&self.prefetches).try_acquire_many_owned(count) else { return };
+        let (_, claims) = self.claim(object, &pages);
+        self.spawn(object, claims, Some(permits));
+    }
+
+    fn claim(self: &Arc<Self>, object: ObjectId, pages: &[Page]) -> (Vec<(Page, Awaited)>, Vec<Claim>) {
+        let (mut awaited, mut claims) = (Vec::with_capacity(pages.len()), Vec::new());
+        let mut loading = self.loading();
+        for page in pages {
+            let receiver = loading.entry((object, *page)).or_insert_with(|| {
+                let (sender, receiver) = watch::channel(None);
+                claims.push(Claim { loader: Arc::clone(self), object, page: *page, sender, open: true });
+                receiver
+            });
+            awaited.push((*page, Awaited(receiver.clone())));
+        }
+        (awaited, claims)
+    }
+
+    fn spawn(self: &Arc<Self>, object: ObjectId, claims: Vec<Claim>, permits: Option<OwnedSemaphorePermit>) {
+        if claims.is_empty() {
+            return;
+        }
+        let loader = Arc::clone(self);
+        // A task of its own: others may wait for these pages when the reader who wanted them first has gone away.
+        self.tasks.spawn("cache load", async move {
+            loader.load_claimed(object, claims).await;
+            drop(permits);
+        });
+    }
+
+    async fn load_claimed(&self, object: ObjectId, claims: Vec<Claim>) {
+        let mut open = Vec::with_capacity(claims.len());
+        for claim in claims {
+            // A load may have ended between the reader's look and the claim.
+            match self.entries.get(object, Part::Page(claim.page)).await {
+                Some(pieces) => claim.settle(Ok(pieces)),
+                None => open.push(claim),
+            }
+        }
+        let pages: Vec<Page> = open.iter().map(|claim| claim.page).collect();
+        let mut open = open.into_iter();
+        let loads = runs(&pages, self.pages_per_get).into_iter().map(|run| {
+            let claims: Vec<Claim> = open.by_ref().take((run.end.0 - run.start.0) as usize).collect();
+            self.load_run(object, run, claims)
+        });
+        join_all(loads.collect::<Vec<_>>()).await;
+    }
+
+    /// One request for neighbouring pages, one claim each.
+    async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>) {
+        let range = self.page_size.range(&run);
+        // The semaphore is never closed; without a permit the load goes on all the same.
+        let permit = self.gets.acquire().await;
+        let got = self.store.get_up_to(object, range).await;
+        drop(permit);
+        self.entries.metrics.loaded();
+        let mut pages = match got {
+            Ok(pieces) => self.page_size.cut(&run, &pieces).into_iter(),
+            Err(error) => {
+                for claim in claims {
+                    claim.settle(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        for claim in claims {
+            let Some(pieces) = pages.next().map(|pieces| Arc::new(Pieces::new(pieces))) else {
+                // The object ends before this page.
+                claim.settle(Err(StoreError::OutOfRange { object, range }));
+                continue;
+            };
+            // First into memory, then off the list: who finds it in neither place may load it.
+            self.entries.insert(object, Part::Page(claim.page), Arc::clone(&pieces)).await;
+            claim.settle(Ok(pieces));
+        }
+    }
+
+    fn loading(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Loaded>>>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The duty to load a page, on the list until it is settled or dropped.
+#[derive(Debug)]
+struct Claim {
+    loader: Arc<Loader>,
+    object: ObjectId,
+    page: Page,
+    sender: watch::Sender<Option<Loaded>>,
+    open: bool,
+}
+
+impl Claim {
+    fn settle(mut self, loaded: Loaded) {
+        self.leave_the_list();
+        self.sender.send_replace(Some(loaded));
+    }
+
+    fn leave_the_list(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.loader.loading().remove(&(self.object, self.page));
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.leave_the_list();
+    }
+}

@@ -1,0 +1,203 @@
+//! The cache of one agent.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+
+use super::load::{LoadLimits, Loader};
+use super::pages::{Page, PageSize};
+use super::pieces::Pieces;
+use crate::metrics::CacheMetrics;
+use crate::store::{ObjectBody, ObjectStore, ReadRange, StoreError};
+use crate::tasks::Tasks;
+use crate::types::{ByteRange, ObjectId};
+
+/// Of the capacity, this part is for old objects: one in four.
+const OLD_SHARE: u64 = 4;
+/// An object this much older than the youngest one seen counts as old, in milliseconds. Ids carry the time at which they were made.
+const RECENT_MILLIS: u64 = 5 * 60 * 1_000;
+
+/// How much is kept and how it is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheConfig {
+    /// Bytes in memory, overhead included.
+    pub capacity: u64,
+    pub page_bytes: NonZeroU64,
+    /// Neighbouring pages are loaded by one request, up to this many bytes.
+    pub get_bytes: u64,
+    /// Requests to the store at the same time.
+    pub gets_at_once: usize,
+    /// Pages that are loaded in advance at the same time; further wishes are dropped.
+    pub prefetched_pages: usize,
+}
+
+impl CacheConfig {
+    const PAGE_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 20) - 1);
+
+    /// The usual pages and limits.
+    #[must_use]
+    pub fn with_capacity(capacity: u64) -> CacheConfig {
+        CacheConfig { capacity, page_bytes: Self::PAGE_BYTES, get_bytes: 4 * 1024 * 1024, gets_at_once: 32, prefetched_pages: 16 }
+    }
+}
+
+/// Reads ranges of objects, from memory if it can.
+#[derive(Debug, Clone)]
+pub struct ObjectCache {
+    entries: Arc<Entries>,
+    loader: Arc<Loader>,
+    page_size: PageSize,
+}
+
+impl ObjectCache {
+    /// A cache in front of `store`. Loads run as tasks of `tasks`.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, config: CacheConfig, tasks: Tasks, metrics: CacheMetrics) -> ObjectCache {
+        let page_size = PageSize(config.page_bytes);
+        let entries = Arc::new(Entries::new(config.capacity, metrics));
+        let limits = LoadLimits {
+            pages_per_get: (config.get_bytes / config.page_bytes).max(1),
+            gets_at_once: config.gets_at_once,
+            prefetched_pages: config.prefetched_pages,
+        };
+        let loader = Arc::new(Loader::new(store, Arc::clone(&entries), page_size, limits, tasks));
+        ObjectCache { entries, loader, page_size }
+    }
+
+    /// Keeps an object that this agent has just stored, in the pieces that it has already.
+    pub async fn insert(&self, object: ObjectId, body: ObjectBody) {
+        self.entries.insert(object, Part::Whole, Arc::new(Pieces::new(body.into_pieces()))).await;
+    }
+
+    /// Bytes held, overhead included; may lag behind a little.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries.bytes()
+    }
+
+    /// The pages of `range`, in order: those in memory, then those that are loaded for it.
+    async fn pages(&self, object: ObjectId, range: ByteRange) -> Result<Vec<(Page, Arc<Pieces>)>, StoreError> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for page in self.page_size.pages(range) {
+            match self.entries.get(object, Part::Page(page)).await {
+                Some(pieces) => found.push((page, pieces)),
+                None => missing.push(page),
+            }
+        }
+        self.entries.metrics.looked_up((found.len() + missing.len()) as u64, found.len() as u64);
+        for (page, awaited) in self.loader.load(object, &missing) {
+            found.push((page, awaited.loaded().await?));
+        }
+        found.sort_unstable_by_key(|(page, _)| *page);
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl ReadRange for ObjectCache {
+    /// Cancel safe: loads that were begun go on.
+    async fn read_range(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError> {
+        if range.len == 0 {
+            return Ok(Vec::new());
+        }
+        let beyond = StoreError::OutOfRange { object, range };
+        if let Some(whole) = self.entries.get(object, Part::Whole).await {
+            self.entries.metrics.looked_up(1, 1);
+            return whole.slice(range).ok_or(beyond);
+        }
+        let mut read = Vec::new();
+        for (page, pieces) in self.pages(object, range).await? {
+            match pieces.slice(self.page_size.within(page, range)) {
+                Some(part) => read.extend(part),
+                None => return Err(beyond),
+            }
+        }
+        Ok(read)
+    }
+
+    fn will_need(&self, object: ObjectId, range: ByteRange) {
+        if !self.entries.has(object, Part::Whole) {
+            let missing: Vec<Page> = self.page_size.pages(range).filter(|page| !self.entries.has(object, Part::Page(*page))).collect();
+            self.loader.load_in_advance(object, missing);
+        }
+    }
+}
+
+/// What of an object an entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Whole,
+    Page(Page),
+}
+
+type Tier = Cache<(ObjectId, Part), Arc<Pieces>>;
+
+/// What is in memory.
+#[derive(Debug)]
+pub(super) struct Entries {
+    recent: Tier,
+    old: Tier,
+    /// When the youngest object seen was made, by its id.
+    youngest: AtomicU64,
+    pub(super) metrics: CacheMetrics,
+}
+
+impl Entries {
+    fn new(capacity: u64, metrics: CacheMetrics) -> Entries {
+        let old = capacity / OLD_SHARE;
+        Entries { recent: tier(capacity - old), old: tier(old), youngest: AtomicU64::new(0), metrics }
+    }
+
+    pub(super) async fn get(&self, object: ObjectId, part: Part) -> Option<Arc<Pieces>> {
+        let key = (object, part);
+        if let Some(found) = self.recent.get(&key).await {
+            return Some(found);
+        }
+        if self.is_recent(object) { None } else { self.old.get(&key).await }
+    }
+
+    fn has(&self, object: ObjectId, part: Part) -> bool {
+        let key = (object, part);
+        self.recent.contains_key(&key) || self.old.contains_key(&key)
+    }
+
+    pub(super) async fn insert(&self, object: ObjectId, part: Part, pieces: Arc<Pieces>) {
+        let tier = if self.is_recent(object) { &self.recent } else { &self.old };
+        tier.insert((object, part), pieces).await;
+        self.metrics.holds(self.bytes());
+    }
+
+    fn bytes(&self) -> u64 {
+        self.recent.weighted_size() + self.old.weighted_size()
+    }
+
+    /// Compares ids only with each other, so no clock is needed. Once old, an object stays old.
+    fn is_recent(&self, object: ObjectId) -> bool {
+        let made = made_at(object);
+        let youngest = self.youngest.fetch_max(made, Ordering::Relaxed).max(made);
+        made + RECENT_MILLIS >= youngest
+    }
+}
+
+/// The first 48 bits of a UUID v7: milliseconds since 1970.
+fn made_at(object: ObjectId) -> u64 {
+    object.0[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte))
+}
+
+/// The least recently used goes first. A policy that also asks how often (moka's default) would turn away new pages while old favourites last, and a
+/// reader who needs a page for several fetches would load it for each of them.
+fn tier(capacity: u64) -> Tier {
+    Cache::builder()
+        .max_capacity(capacity)
+        .weigher(|_, pieces: &Arc<Pieces>| u32::try_from(pieces.weight()).unwrap_or(u32::MAX))
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
+}
+
+#[cfg(test)]
+mod tests;
