@@ -1,8 +1,7 @@
 //! One agent: the rooms of the product on seams that fail.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,7 +9,7 @@ use yaks::app::{RoomParts, Rooms};
 use yaks::metastore::flaky::Flaky;
 use yaks::store::flaky::FlakyStore;
 use yaks::tasks::Tasks;
-use yaks::types::{NodeId, Offset, TopicPartition};
+use yaks::types::NodeId;
 
 use crate::faults::{Gate, Link, Odds, StoreLink};
 use crate::world::{SimClock, World};
@@ -28,8 +27,6 @@ pub(crate) struct Agent {
     pub(crate) dead: CancellationToken,
     closing: AtomicBool,
     tasks: Tasks,
-    /// The ends of logs as its readers were told.
-    ends: Mutex<BTreeMap<TopicPartition, Offset>>,
 }
 
 impl Agent {
@@ -47,7 +44,7 @@ impl Agent {
             metastore: Arc::clone(&link) as _,
             store: Arc::clone(&store_link) as _,
             reads: store_link,
-            keep: Arc::new(|_, _| {}),
+            keep: Arc::new(|_, _| Box::pin(async {})),
             clock: Arc::new(clock),
             ids: dice.ids(),
             node: NodeId(node as i32),
@@ -65,7 +62,6 @@ impl Agent {
             dead: CancellationToken::new(),
             closing: AtomicBool::new(false),
             tasks,
-            ends: Mutex::default(),
         };
         agent.set_odds(&world.plan.odds);
         Arc::new(agent)
@@ -110,14 +106,5 @@ impl Agent {
     pub(crate) fn failed(&self) -> Option<&'static str> {
         use futures_util::FutureExt as _;
         self.tasks.failed().now_or_never()
-    }
-
-    /// Notes an end that a reader was told; the one before if that was higher.
-    pub(crate) fn told_end(&self, log: TopicPartition, end: Offset) -> Option<Offset> {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = ends.entry(log).or_insert(end);
-        let before = *newest;
-        *newest = before.max(end);
-        (before > end).then_some(before)
     }
 }

@@ -1,5 +1,6 @@
 //! Clients that consume: they follow the ends of logs, move between agents, and check every answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Tailer {
     name: String,
     positions: Vec<Position>,
     agent: Option<Arc<Agent>>,
+    /// What each agent said last of where each log ends.
+    ends: BTreeMap<(String, TopicPartition), Offset>,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Tailer {
             positions.push(position(world.plan.topics[0].clone()));
             positions[0].partition = 0;
         }
-        Tailer { name: format!("tailer {number}"), world: Arc::clone(world), dice, positions, agent: None }
+        Tailer { name: format!("tailer {number}"), world: Arc::clone(world), dice, positions, agent: None, ends: BTreeMap::new() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -162,8 +165,8 @@ impl Tailer {
             Ok(read) => read,
             Err(what) => return self.world.broken(format!("{}: {} about {}: {what}", self.name, agent.name, log.log)),
         };
-        if let Some(before) = agent.told_end(log.log, fetched.head.high_watermark) {
-            let end = fetched.head.high_watermark;
+        let end = fetched.head.high_watermark;
+        if let Some(before) = self.ends.insert((agent.name.clone(), log.log), end).filter(|before| *before > end) {
             self.world.broken(format!("{}: {} said that {} ends at {before}, now at {end}", self.name, agent.name, log.log));
         }
         for record in &read {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use yaks::clock::Ids as _;
 use yaks::metastore::flaky::{Flaky, Odds as MetaOdds, Operation};
 use yaks::metastore::{
@@ -104,32 +104,34 @@ pub(crate) enum Sabotage {
     EndTooFar,
 }
 
-/// Closed while an agent's process stands still.
-#[derive(Debug, Clone)]
-pub(crate) struct Gate(Arc<watch::Sender<bool>>);
+/// Closed while an agent's process stands still. (A watch channel would wake those who wait in an order of its own chance.)
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<GateState>);
 
-impl Default for Gate {
-    fn default() -> Self {
-        Gate(Arc::new(watch::Sender::new(true)))
-    }
+#[derive(Debug, Default)]
+struct GateState {
+    shut: AtomicBool,
+    opened: Notify,
 }
 
 impl Gate {
     pub(crate) fn open(&self) {
-        self.0.send_replace(true);
+        self.0.shut.store(false, Ordering::Relaxed);
+        self.0.opened.notify_waiters();
     }
 
     pub(crate) fn shut(&self) {
-        self.0.send_replace(false);
+        self.0.shut.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_shut(&self) -> bool {
-        !*self.0.borrow()
+        self.0.shut.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn pass(&self) {
-        // The sender lives as long as the gate.
-        let _ = self.0.subscribe().wait_for(|open| *open).await;
+        while self.is_shut() {
+            self.0.opened.notified().await;
+        }
     }
 }
 
