@@ -19,9 +19,7 @@ use yaks::partition::{BatchVerdict, Decisions, ObjectVerdict};
 use yaks::store::flaky::{Chances, FlakyStore};
 use yaks::store::{Listed, ObjectBody, ObjectStore, ReadRange, StoreError};
 use yaks::tasks::Tasks;
-use yaks::types::{
-    ByteRange, GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition,
-};
+use yaks::types::{ByteRange, GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
 
 use crate::agent::Agent;
 use crate::world::{Dice, World};
@@ -453,7 +451,10 @@ impl StoreLink {
         StoreLink { flaky, gate, dice, sabotage }
     }
 
-    async fn through<T>(&self, call: impl Future<Output = std::result::Result<T, StoreError>> + Send) -> std::result::Result<T, StoreError> {
+    async fn through<T>(
+        &self,
+        call: impl Future<Output = std::result::Result<T, StoreError>> + Send,
+    ) -> std::result::Result<T, StoreError> {
         self.gate.pass().await;
         let result = call.await;
         self.gate.pass().await;

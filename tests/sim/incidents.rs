@@ -111,7 +111,11 @@ fn store_away(world: &Arc<World>, agents: &[Arc<Agent>]) {
     let full = world.dice.chance(300);
     for agent in agents.iter().cloned() {
         world.trace.note(&agent.name, if full { "has a full store" } else { "has no store" });
-        if full { agent.store.fill() } else { agent.store.take_down() }
+        if full {
+            agent.store.fill()
+        } else {
+            agent.store.take_down()
+        }
         for_a_while(world, 6_000, move || {
             agent.store.make_room();
             agent.store.bring_up();

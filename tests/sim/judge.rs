@@ -88,9 +88,8 @@ fn settle_leftovers(world: &World) {
         match leftover.ticket.try_recv() {
             Ok(Ok(Appended::At(offset))) => world.ledger().told.push((leftover.span, offset)),
             Ok(Ok(Appended::Durable)) => acknowledged_unheard(world, &leftover.span),
-            Ok(Err(
-                ProduceError::Rejected(_) | ProduceError::StoreFull(_) | ProduceError::Unavailable(_) | ProduceError::ShuttingDown,
-            )) => {}
+            Ok(Err(ProduceError::Rejected(_) | ProduceError::StoreFull(_) | ProduceError::Unavailable(_) | ProduceError::ShuttingDown)) => {
+            }
             Err(tokio::sync::oneshot::error::TryRecvError::Closed) if !leftover.agent.is_dead() => {
                 world.broken(format!("{} dropped the ticket of {}", leftover.agent.name, leftover.span.first));
             }

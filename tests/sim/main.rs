@@ -81,8 +81,7 @@ async fn simulate(world: &Arc<World>) {
 fn start_clients(world: &Arc<World>) -> yaks::tasks::Tasks {
     let plan = &world.plan;
     let producers = world.tasks.group();
-    let kinds =
-        [(Promise::Idempotent, plan.idempotent), (Promise::Sequential, plan.sequential), (Promise::Pipelined, plan.pipelined)];
+    let kinds = [(Promise::Idempotent, plan.idempotent), (Promise::Sequential, plan.sequential), (Promise::Pipelined, plan.pipelined)];
     let kinds = kinds.into_iter().flat_map(|(promise, count)| (0..count).map(move |_| promise));
     for (number, promise) in (0..).zip(kinds) {
         producers.spawn("producer", Client::new(world, number, promise).run());

@@ -519,14 +519,8 @@ fn lanes(world: &World, dice: &Dice) -> Vec<Lane> {
     let all: Vec<(TopicName, i32)> = world.plan.topics.iter().flat_map(|(name, n)| (0..*n).map(|p| (name.clone(), p))).collect();
     let (start, count) = (dice.below(all.len() as u64) as usize, dice.between(1, 3) as usize);
     let chosen = all.iter().cycle().skip(start).take(count).cloned();
-    let lane = |(topic, partition)| Lane {
-        topic,
-        partition,
-        log: None,
-        next_sequence: Sequence(0),
-        begun: false,
-        unacked: VecDeque::new(),
-    };
+    let lane =
+        |(topic, partition)| Lane { topic, partition, log: None, next_sequence: Sequence(0), begun: false, unacked: VecDeque::new() };
     chosen.map(lane).collect()
 }
 

@@ -14,7 +14,7 @@ use yaks::metastore::memory::MemoryMetastore;
 use yaks::metrics::Metrics;
 use yaks::store::memory::MemoryStore;
 use yaks::tasks::Tasks;
-use yaks::types::{TopicId, TopicName, TopicPartition, Timestamp};
+use yaks::types::{Timestamp, TopicId, TopicName, TopicPartition};
 
 use crate::agent::Agent;
 use crate::faults::{Odds, Sabotage};
@@ -241,7 +241,8 @@ impl World {
     /// All logs that exist, in truth.
     pub(crate) async fn logs(&self) -> Vec<(TopicName, TopicPartition)> {
         let topics = self.metastore.find_topics(&yaks::metastore::TopicQuery::All).await.expect("memory");
-        let logs = |t: &yaks::metastore::Topic| (0..t.partitions).map(|p| (t.name.clone(), TopicPartition::new(t.id, p))).collect::<Vec<_>>();
+        let logs =
+            |t: &yaks::metastore::Topic| (0..t.partitions).map(|p| (t.name.clone(), TopicPartition::new(t.id, p))).collect::<Vec<_>>();
         topics.iter().flat_map(logs).collect()
     }
 }

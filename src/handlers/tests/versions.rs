@@ -41,7 +41,7 @@ async fn topics_are_served_in_every_version() {
     let world = World::new();
     for version in 2..=7 {
         let topic: CreatableTopic = creatable(&format!("t{version}"), 1, &[("retention.ms", "77")]);
-        let answer = world.ask(version, &create_request(&[topic.clone()])).await;
+        let answer = world.ask(version, &create_request(std::slice::from_ref(&topic))).await;
         assert_eq!(answer.topics[0].error_code, 0, "create {version}");
         assert_eq!(world.ask(version, &create_request(&[topic])).await.topics[0].error_code, 36, "create again {version}");
     }
