@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admin", &["cache", "tasks", "metrics"]),
     ("config", &["types"]),
     ("oracle", &["types", "clock"]),
+    ("bench", &["types", "clock", "oracle"]),
 ];
 
 /// Foreign crates that only these rooms or files may name.
@@ -47,7 +48,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("kafka_protocol", &["protocol", "handlers"]),
     ("axum", &["admin"]),
     ("envy", &["config"]),
-    ("rdkafka", &["oracle", "bin"]),
+    ("rdkafka", &["oracle", "bench", "bin"]),
     ("mimalloc", &["main"]),
 ];
 
