@@ -1,6 +1,8 @@
 //! The house rules, as a test: who may import whom, which foreign crates live where, which files are pure, and that documents and code
 //! name the same things.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
