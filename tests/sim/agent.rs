@@ -11,7 +11,10 @@ use yaks::store::flaky::FlakyStore;
 use yaks::tasks::Tasks;
 use yaks::types::NodeId;
 
-use crate::faults::{Gate, Link, Odds, StoreLink};
+use crate::gate::Gate;
+use crate::link::Link;
+use crate::odds::Odds;
+use crate::store_link::StoreLink;
 use crate::world::{SimClock, World};
 
 /// One life of one agent.
@@ -106,5 +109,15 @@ impl Agent {
     pub(crate) fn failed(&self) -> Option<&'static str> {
         use futures_util::FutureExt as _;
         self.tasks.failed().now_or_never()
+    }
+
+    /// A call over a connection: `None` if the agent died or did not answer.
+    pub(crate) async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.dead.cancelled() => None,
+            result = call => Some(result),
+            () = tokio::time::sleep(Duration::from_secs(10)) => None,
+        }
     }
 }

@@ -17,8 +17,10 @@ use yaks::tasks::Tasks;
 use yaks::types::{Timestamp, TopicId, TopicName, TopicPartition};
 
 use crate::agent::Agent;
-use crate::faults::{Odds, Sabotage};
 use crate::ledger::Ledger;
+use crate::odds::Odds;
+use crate::sabotage::Sabotage;
+use crate::sights::Sights;
 use crate::trace::Trace;
 
 /// Wall time that follows tokio's, and may be wrong by a fixed amount.
@@ -98,7 +100,7 @@ impl Plan {
         let topic = |name: &str| TopicName::parse(name).expect("legal");
         Plan {
             agents: dice.between(2, 4),
-            duration: Duration::from_secs(dice.between(8, 30)),
+            duration: Duration::from_secs(dice.between(6, 20)),
             topics: vec![(topic("orders"), 2), (topic("lines"), 1), (topic(FLEETING), 1)],
             idempotent: dice.between(1, 4),
             sequential: dice.between(1, 2),
@@ -140,6 +142,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) clock: SimClock,
     pub(crate) trace: Trace,
+    pub(crate) sights: Sights,
     pub(crate) metastore: Arc<MemoryMetastore>,
     pub(crate) store: Arc<MemoryStore>,
     /// The row lock of the one round at a time.
@@ -168,6 +171,7 @@ impl World {
             dice,
             clock,
             trace: Trace::new(clock.start),
+            sights: Sights::default(),
             metastore: Arc::new(MemoryMetastore::new(Arc::new(clock))),
             store: Arc::new(MemoryStore::new()),
             round: tokio::sync::Mutex::default(),
