@@ -116,9 +116,9 @@ fn store_away(world: &Arc<World>, agents: &[Arc<Agent>]) {
     for agent in agents.iter().cloned() {
         world.trace.note(&agent.name, if full { "has a full store" } else { "has no store" });
         if full {
-            agent.store.fill()
+            agent.store.fill();
         } else {
-            agent.store.take_down()
+            agent.store.take_down();
         }
         for_a_while(world, 6_000, move || {
             agent.store.make_room();

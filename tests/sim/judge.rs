@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::sync::oneshot::error::TryRecvError;
 use yaks::metastore::{Log as _, SegmentQuery};
 use yaks::oracle::check;
 use yaks::oracle::history::{Attempt, History, LogName, LogRead, Observed, PartialRead, RecordId};
-use yaks::produce::ProduceError;
 use yaks::store::ObjectStore as _;
 use yaks::types::{Offset, TopicName, TopicPartition};
 
 use crate::agent::Agent;
 use crate::consumers::{ends, read_range};
-use crate::ledger::{Ledger, Sent};
+use crate::ledger::{Ledger, Leftover, Sent};
 use crate::sights::Sight;
 use crate::world::World;
 
@@ -119,18 +119,19 @@ fn attempts(world: &World, names: &BTreeMap<TopicPartition, LogName>) -> Vec<Att
 /// Tickets that nobody waited for any longer: those of living agents are settled by now, and what they say counts.
 fn settle_leftovers(world: &World) {
     let leftovers = std::mem::take(&mut world.ledger().leftovers);
-    for mut leftover in leftovers {
-        match leftover.ticket.try_recv() {
-            Ok(Ok(appended)) => world.ledger().unheard(&leftover.span, appended),
-            Ok(Err(ProduceError::Rejected(_) | ProduceError::StoreFull(_) | ProduceError::Unavailable(_) | ProduceError::ShuttingDown)) => {
+    for Leftover { agent, mut ticket, span } in leftovers {
+        let slip = match ticket.try_recv() {
+            Ok(Ok(appended)) => {
+                world.ledger().unheard(&span, appended);
+                continue;
             }
-            Err(tokio::sync::oneshot::error::TryRecvError::Closed) if !leftover.agent.is_dead() => {
-                world.broken(format!("{} dropped the ticket of {}", leftover.agent.name, leftover.span.first));
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if !leftover.agent.is_dead() => {
-                world.broken(format!("{} never settled the ticket of {}", leftover.agent.name, leftover.span.first));
-            }
-            Err(_) => {}
+            // A refusal promises nothing.
+            Ok(Err(_)) => continue,
+            Err(TryRecvError::Closed) => "dropped",
+            Err(TryRecvError::Empty) => "never settled",
+        };
+        if !agent.is_dead() {
+            world.broken(format!("{} {slip} the ticket of {}", agent.name, span.first));
         }
     }
 }
@@ -173,7 +174,9 @@ fn against_ledger(world: &World, logs: &Logs) {
         let (seen, told, copies) = (against_seen(&ledger, logs), against_told(&ledger, logs), against_copies(&ledger, logs));
         [seen, told, copies].into_iter().flat_map(|slips| slips.into_iter().take(10)).collect()
     };
-    slips.into_iter().for_each(|slip| world.broken(slip));
+    for slip in slips {
+        world.broken(slip);
+    }
 }
 
 fn at(logs: &Logs, log: TopicPartition, offset: Offset) -> Option<&Observed> {

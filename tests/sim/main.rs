@@ -10,6 +10,8 @@
 //! cluster; `producers` and `consumers` the clients, `records` their bytes; `ledger` the book they keep; `judge` with the oracle's invariants and its
 //! own; `trace`.
 
+#![allow(clippy::expect_used, reason = "all of it is a test")]
+
 mod agent;
 mod cluster;
 mod consumers;

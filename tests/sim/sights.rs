@@ -53,6 +53,8 @@ impl Sights {
     }
 
     pub(crate) fn add(&self, others: &BTreeMap<Sight, u64>) {
-        others.iter().for_each(|(sight, times)| self.saw(*sight, *times));
+        for (sight, times) in others {
+            self.saw(*sight, *times);
+        }
     }
 }
