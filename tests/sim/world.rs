@@ -38,19 +38,27 @@ impl Clock for SimClock {
 
 /// Seeded chance.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(Arc<RandomIds<SimClock>>);
+pub(crate) struct Dice {
+    ids: Arc<RandomIds<SimClock>>,
+    clock: SimClock,
+}
 
 impl Dice {
     pub(crate) fn new(clock: SimClock, seed: u64) -> Dice {
-        Dice(Arc::new(RandomIds::seeded(clock, seed)))
+        Dice { ids: Arc::new(RandomIds::seeded(clock, seed)), clock }
+    }
+
+    /// The clock of whoever throws them.
+    pub(crate) fn clock(&self) -> SimClock {
+        self.clock
     }
 
     pub(crate) fn ids(&self) -> Arc<RandomIds<SimClock>> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.ids)
     }
 
     pub(crate) fn below(&self, bound: u64) -> u64 {
-        self.0.below(bound)
+        self.ids.below(bound)
     }
 
     /// From `from` to `to`, both inclusive.
