@@ -240,7 +240,7 @@ fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
 fn cache_config(config: &Config) -> CacheConfig {
     let usual = CacheConfig::with_capacity(config.cache_bytes);
     match config.backends {
-        Backends::Local { .. } => CacheConfig { page_bytes: LOCAL_PAGE_BYTES, ..usual },
+        Backends::Local { .. } => CacheConfig { page_bytes: LOCAL_PAGE_BYTES, prefetched_pages: 64, ..usual },
         Backends::Shared { .. } => usual,
     }
 }

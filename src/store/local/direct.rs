@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -26,11 +26,13 @@ const FLAG: i32 = 0;
 const SHORTEST: u64 = 128 * 1024;
 /// Bytes that one call writes.
 const STAGE: usize = 1024 * 1024;
-/// Stages kept for the next write.
-const STAGES_KEPT: usize = 4;
+/// Buffers kept for the next access.
+const KEPT: usize = 16;
+/// A buffer of the pool holds a stage, or a piece of a read with what its blocks bring beside it.
+const BUFFER: usize = STAGE + 2 * BLOCK;
 
 /// Memory that begins at a multiple of [`BLOCK`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Aligned {
     bytes: Vec<u8>,
     start: usize,
@@ -47,9 +49,45 @@ impl Aligned {
     fn part(&mut self, range: Range<usize>) -> &mut [u8] {
         &mut self.bytes[self.start..][range]
     }
+}
 
-    fn into_bytes(self, range: Range<usize>) -> Bytes {
-        Bytes::from(self.bytes).slice(self.start + range.start..self.start + range.end)
+/// Buffers to be used again: fresh memory costs a page fault for each page, and zeros.
+#[derive(Debug, Default)]
+struct Pool {
+    free: Mutex<Vec<Aligned>>,
+}
+
+impl Pool {
+    fn take(self: &Arc<Self>) -> Pooled {
+        let memory = self.free().pop().unwrap_or_else(|| Aligned::new(BUFFER));
+        Pooled { memory, pool: Arc::clone(self) }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Aligned>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer that goes back to its pool.
+#[derive(Debug)]
+struct Pooled {
+    memory: Aligned,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        let mut free = self.pool.free();
+        if free.len() < KEPT {
+            free.push(memory);
+        }
+    }
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory.bytes[self.memory.start..]
     }
 }
 
@@ -57,12 +95,12 @@ impl Aligned {
 #[derive(Debug)]
 pub(super) struct Direct {
     possible: AtomicBool,
-    stages: Mutex<Vec<Aligned>>,
+    pool: Arc<Pool>,
 }
 
 impl Direct {
     pub(super) fn new() -> Direct {
-        Direct { possible: AtomicBool::new(FLAG != 0), stages: Mutex::default() }
+        Direct { possible: AtomicBool::new(FLAG != 0), pool: Arc::default() }
     }
 
     /// Whether `len` bytes are to be written or read directly.
@@ -77,13 +115,7 @@ impl Direct {
 
     /// Writes `pieces` to an empty file opened by [`Direct::open`]. `None`: it is not possible here.
     pub(super) fn write(&self, file: &File, pieces: &[Bytes]) -> io::Result<Option<()>> {
-        let mut stage = self.stages().pop().unwrap_or_else(|| Aligned::new(STAGE));
-        let written = self.or_never(write_staged(file, pieces, &mut stage));
-        let mut stages = self.stages();
-        if stages.len() < STAGES_KEPT {
-            stages.push(stage);
-        }
-        written
+        self.or_never(write_staged(file, pieces, &mut self.pool.take().memory))
     }
 
     /// The bytes of `range`, which lies within the file, in pieces of at most `piece` bytes. `None`: it is not possible here.
@@ -92,7 +124,7 @@ impl Direct {
         let mut at = range.start;
         while at < range.end() {
             let end = (at + piece).min(range.end());
-            let Some(read) = self.or_never(read_blocks(file, at..end))? else { return Ok(None) };
+            let Some(read) = self.or_never(self.read_blocks(file, at..end))? else { return Ok(None) };
             pieces.push(read);
             at = end;
         }
@@ -110,8 +142,21 @@ impl Direct {
         }
     }
 
-    fn stages(&self) -> std::sync::MutexGuard<'_, Vec<Aligned>> {
-        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The bytes at `range`, by whole blocks around it.
+    fn read_blocks(&self, file: &File, range: Range<u64>) -> io::Result<Bytes> {
+        let first = range.start - range.start % BLOCK as u64;
+        let wanted = (range.end - first) as usize;
+        let part = (range.start - first) as usize..wanted;
+        // What is read may be kept for long: a short piece is not to hold a whole buffer.
+        if (STAGE / 2..=BUFFER - BLOCK).contains(&wanted) {
+            let mut buffer = self.pool.take();
+            read_to(file, &mut buffer.memory, first, wanted)?;
+            return Ok(Bytes::from_owner(buffer).slice(part));
+        }
+        let mut memory = Aligned::new(wanted.next_multiple_of(BLOCK));
+        read_to(file, &mut memory, first, wanted)?;
+        let start = memory.start;
+        Ok(Bytes::from(memory.bytes).slice(start + part.start..start + part.end))
     }
 }
 
@@ -137,11 +182,8 @@ fn write_staged(file: &File, pieces: &[Bytes], stage: &mut Aligned) -> io::Resul
     file.set_len(position + filled as u64)
 }
 
-/// The bytes at `range`, by whole blocks around it.
-fn read_blocks(file: &File, range: Range<u64>) -> io::Result<Bytes> {
-    let first = range.start - range.start % BLOCK as u64;
-    let wanted = (range.end - first) as usize;
-    let mut memory = Aligned::new(wanted.next_multiple_of(BLOCK));
+/// Reads whole blocks from `first` on until there are `wanted` bytes.
+fn read_to(file: &File, memory: &mut Aligned, first: u64, wanted: usize) -> io::Result<()> {
     let mut read = 0;
     while read < wanted {
         // The file's end is within the last block; before it a read comes back short only at a block.
@@ -152,7 +194,7 @@ fn read_blocks(file: &File, range: Range<u64>) -> io::Result<Bytes> {
             Err(error) => return Err(error),
         }
     }
-    Ok(memory.into_bytes((range.start - first) as usize..wanted))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,7 +229,7 @@ mod tests {
             let start = (start * len as f64) as u64;
             let range = ByteRange { start, len: 1 + (part * (len as u64 - start - 1) as f64) as u64 };
             let file = direct.open(OpenOptions::new().read(true), &path).expect("opened").expect("direct");
-            let read = direct.read(&file, range, 300_000).expect("read").expect("possible").concat();
+            let read = direct.read(&file, range, 700_000).expect("read").expect("possible").concat();
             prop_assert!(read == all[range.start as usize..range.end() as usize]);
         }
     }
