@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ProduceError;
 use super::tickets::Unsettled;
-use super::{ProduceConfig, ProduceError};
 use crate::metastore::{Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
 use crate::store::StoreError;
@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct InFlight {
     pub(super) object: ObjectId,
     pub(super) sealed_at: Instant,
+    /// When its producers are told to try again.
+    pub(super) give_up_at: Instant,
     pub(super) upload: oneshot::Receiver<Result<Stored, StoreError>>,
 }
 
@@ -36,11 +38,18 @@ pub(super) struct Stored {
     pub(super) records: u64,
 }
 
+/// A durable object whose event is to be committed.
+#[derive(Debug)]
+struct Ready {
+    stored: Stored,
+    sealed_at: Instant,
+    give_up_at: Instant,
+}
+
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
     pub(super) unsettled: Arc<Unsettled>,
-    pub(super) config: ProduceConfig,
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
@@ -65,12 +74,12 @@ impl Committer {
     }
 
     /// Waits for the upload; a failed one fails its tickets and nobody else's.
-    async fn take(&self, mut head: InFlight, group: &mut Vec<(Stored, Instant)>) {
+    async fn take(&self, mut head: InFlight, group: &mut Vec<Ready>) {
         let result = (&mut head.upload).await;
         self.sort(&head, result.unwrap_or_else(|_| Err(gone())), group);
     }
 
-    fn take_if_ready(&self, waiting: &mut VecDeque<InFlight>, group: &mut Vec<(Stored, Instant)>) -> bool {
+    fn take_if_ready(&self, waiting: &mut VecDeque<InFlight>, group: &mut Vec<Ready>) -> bool {
         let ready = waiting.front_mut().map(|next| next.upload.try_recv());
         let result = match ready {
             Some(Ok(result)) => result,
@@ -83,9 +92,9 @@ impl Committer {
         true
     }
 
-    fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<(Stored, Instant)>) {
+    fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<Ready>) {
         match result {
-            Ok(stored) => group.push((stored, head.sealed_at)),
+            Ok(stored) => group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at }),
             Err(error) => {
                 tracing::error!(object = %head.object, %error, "a buffer could not be stored; its producers are told to try again");
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
@@ -94,12 +103,13 @@ impl Committer {
         }
     }
 
-    async fn commit(&self, group: Vec<(Stored, Instant)>) {
-        let events: Vec<WriteEvent> = group.iter().map(|(stored, _)| stored.event.clone()).collect();
+    async fn commit(&self, group: Vec<Ready>) {
+        let events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
         let began = Instant::now();
-        let result = self.append(&events).await;
+        let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
+        let result = self.append(&events, give_up_at).await;
         self.metrics.committed(Status::of(&result), began.elapsed());
-        for (stored, sealed_at) in group {
+        for Ready { stored, sealed_at, .. } in group {
             let object = stored.event.object;
             match &result {
                 Ok(()) => {
@@ -121,10 +131,9 @@ impl Committer {
         }
     }
 
-    /// Tries until the events are committed or `give_up_after` is over. An event that is already there is not inserted twice, so
+    /// Tries, once at least, until the events are committed or it is time to give up. An event that is already there is not inserted twice, so
     /// an unknown outcome is settled by looking, then trying again.
-    async fn append(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
-        let deadline = Instant::now() + self.config.give_up_after;
+    async fn append(&self, events: &[WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.append_once(events).await {
@@ -135,7 +144,7 @@ impl Committer {
                 MetaError::Unavailable(_) | MetaError::Indeterminate(_) => true,
                 MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => false,
             };
-            if !worth_another || Instant::now() + pause >= deadline {
+            if !worth_another || Instant::now() + pause >= give_up_at {
                 return Err(error);
             }
             tracing::warn!(%error, "write events were not committed and are tried again");
