@@ -1,6 +1,7 @@
 //! The only place where parts meet: builds all, spawns all, owns the order of shutdown.
 
 mod backends;
+mod files;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -147,6 +148,7 @@ impl App {
 
     /// Starts everything; the agent serves when this returns.
     pub async fn start(config: Config) -> Result<App, StartError> {
+        files::raise_limit(config.connections.max_connections);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds::from_system());
         let metrics = Arc::new(Metrics::new()?);

@@ -50,6 +50,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("kafka_protocol", &["protocol", "handlers"]),
     ("axum", &["admin"]),
     ("envy", &["config"]),
+    ("rustix", &["app/files"]),
     ("rdkafka", &["oracle", "bench", "bin"]),
     ("mimalloc", &["main"]),
 ];
