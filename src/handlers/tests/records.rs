@@ -51,6 +51,8 @@ async fn batches_get_their_offsets_in_every_version() {
     );
 }
 
+/// A negative count, stored, would stop the offsets of everybody; two batches in one, or bytes behind it, would damage the data of others; and a CRC that
+/// nobody checks is none.
 #[tokio::test]
 async fn a_bad_batch_gets_kafkas_code_and_hurts_nobody_else() {
     let world = World::new();
@@ -122,6 +124,7 @@ fn encoded(request: &ProduceRequest) -> crate::protocol::Request {
     frame(0, 9, &body)
 }
 
+/// An answer that nobody expects would be taken for that of the next request.
 #[tokio::test]
 async fn acks_0_is_stored_and_never_answered() {
     let world = World::new();
@@ -191,6 +194,7 @@ async fn the_size_limit_is_the_topics_own() {
     assert_eq!(world.produce(9, "big", 0, build::batch(1, 1_500_000, now())).await.error_code, 0);
 }
 
+/// Neither a closed connection nor "unknown topic".
 #[tokio::test]
 async fn an_unavailable_metastore_means_try_again() {
     let world = World::new();
@@ -238,6 +242,7 @@ async fn an_unavailable_store_means_try_again_within_the_time_the_request_allows
     assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 0);
 }
 
+/// Old librdkafkas look whether they exist, and do not compress if they do not.
 #[tokio::test]
 async fn old_produce_versions_are_refused_and_not_closed() {
     let world = World::new();
@@ -247,6 +252,7 @@ async fn old_produce_versions_are_refused_and_not_closed() {
     assert_eq!(&rope.to_bytes()[23..25], b"\0\x23");
 }
 
+/// Without it the producers of Java and franz-go, idempotent by default, do not work at all.
 #[tokio::test]
 async fn producer_ids_are_given_once_each_and_not_for_transactions() {
     let world = World::new();

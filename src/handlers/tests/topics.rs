@@ -16,6 +16,7 @@ use crate::metastore::memory::MemoryMetastore;
 use crate::metastore::{Agent, Metastore, TopicQuery};
 use crate::types::NodeId;
 
+/// Leader and controller are nodes that exist: clients hang when they are told of another.
 #[tokio::test]
 async fn a_topic_asked_for_is_created_with_the_default_partitions() {
     let world = World::new();
@@ -180,6 +181,7 @@ async fn the_cluster_is_described_with_a_controller_that_exists() {
     assert_eq!(world.ask(1, &DescribeClusterRequest::default().with_endpoint_type(2)).await.error_code, 114);
 }
 
+/// A failure must not read as "there is no such topic".
 #[tokio::test]
 async fn an_unavailable_metastore_is_never_an_unknown_topic() {
     let world = World::new();
