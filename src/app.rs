@@ -147,8 +147,8 @@ impl App {
     }
 
     /// Starts everything; the agent serves when this returns.
-    pub async fn start(config: Config) -> Result<App, StartError> {
-        files::raise_limit(config.connections.max_connections);
+    pub async fn start(mut config: Config) -> Result<App, StartError> {
+        config.connections.max_connections = files::make_room(config.connections.max_connections);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds::from_system());
         let metrics = Arc::new(Metrics::new()?);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +47,20 @@ struct Ready {
     give_up_at: Instant,
 }
 
+/// Whether something is down: an outage is a line when it begins and one when it ends, not one a buffer.
+#[derive(Debug, Default)]
+pub(super) struct Outage(AtomicBool);
+
+impl Outage {
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn ends(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
@@ -53,6 +68,8 @@ pub(super) struct Committer {
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
+    pub(super) of_store: Outage,
+    pub(super) of_metastore: Outage,
 }
 
 impl Committer {
@@ -94,9 +111,16 @@ impl Committer {
 
     fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<Ready>) {
         match result {
-            Ok(stored) => group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at }),
+            Ok(stored) => {
+                if self.of_store.ends() {
+                    tracing::info!("buffers can be stored again");
+                }
+                group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
+            }
             Err(error) => {
-                tracing::error!(object = %head.object, %error, "a buffer could not be stored; its producers are told to try again");
+                if self.of_store.begins() {
+                    tracing::error!(object = %head.object, %error, "buffers cannot be stored; their producers are told to try again");
+                }
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
                 self.unsettled.fail(head.object, &from_store(error));
             }
@@ -124,10 +148,16 @@ impl Committer {
             }
         }
         match result {
-            Ok(()) => self.committed.nudge(),
-            Err(error) => {
-                tracing::error!(%error, events = events.len(), "write events could not be committed; producers are told to try again");
+            Ok(()) => {
+                if self.of_metastore.ends() {
+                    tracing::info!("write events can be committed again");
+                }
+                self.committed.nudge();
             }
+            Err(error) if self.of_metastore.begins() => {
+                tracing::error!(%error, events = events.len(), "write events cannot be committed; their producers are told to try again");
+            }
+            Err(error) => tracing::debug!(%error, events = events.len(), "write events cannot be committed"),
         }
     }
 
@@ -181,5 +211,16 @@ fn from_store(error: StoreError) -> ProduceError {
         StoreError::NotFound(_) | StoreError::OutOfRange { .. } | StoreError::Refused(_) | StoreError::Unavailable(_) => {
             ProduceError::Unavailable(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_begins_and_ends_once() {
+        let outage = Outage::default();
+        assert_eq!([outage.ends(), outage.begins(), outage.begins(), outage.ends(), outage.ends()], [false, true, false, true, false]);
     }
 }

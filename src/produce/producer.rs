@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::buffer::{Buffer, Group, SealRule};
-use super::commit::{Committer, InFlight, Stored};
+use super::commit::{Committer, InFlight, Outage, Stored};
 use super::tickets::{Stub, Unsettled, stubs_of};
 use super::upload::{self, Patience};
 use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
@@ -86,8 +86,14 @@ impl Producer {
         });
         let (to_commit, queue) = mpsc::channel(config.uploads.max(1) * 2);
         let parts = &producer.parts;
-        let committer =
-            Committer { log: Arc::clone(&parts.log), unsettled, metrics: parts.metrics.clone(), committed: parts.committed.clone() };
+        let committer = Committer {
+            log: Arc::clone(&parts.log),
+            unsettled,
+            metrics: parts.metrics.clone(),
+            committed: parts.committed.clone(),
+            of_store: Outage::default(),
+            of_metastore: Outage::default(),
+        };
         tasks.spawn("commit", committer.run(queue));
         tasks.spawn("seal", Arc::clone(&producer).seal_all(to_commit));
         producer
