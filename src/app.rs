@@ -1,6 +1,7 @@
 //! The only place where parts meet: builds all, spawns all, owns the order of shutdown.
 
 mod backends;
+mod files;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +76,28 @@ pub fn start_logging(log: &LogSettings) -> Result<(), StartError> {
     started.map_err(|error| bad(&error))
 }
 
+/// What the system says to a process that is to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Cancel safe.
+    async fn told_to_stop(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// One agent, serving.
 #[derive(Debug)]
 pub struct App {
@@ -98,13 +121,18 @@ impl App {
 
     /// Serves until a signal or a failure, then shuts down in good order.
     pub async fn run(config: Config) -> Result<(), StartError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-        let app = App::start(config).await?;
+        let mut signals = Signals::new()?;
+        let app = tokio::select! {
+            biased;
+            () = signals.told_to_stop() => {
+                tracing::info!("told to stop before the start was over");
+                return Ok(());
+            }
+            app = App::start(config) => app?,
+        };
         let failure = tokio::select! {
             biased;
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
+            () = signals.told_to_stop() => None,
             task = app.tasks.failed() => Some(format!("{task} panicked")),
             () = app.lost.cancelled() => Some("the node id was taken by another agent".to_owned()),
         };
@@ -112,8 +140,7 @@ impl App {
         let clean = tokio::select! {
             biased;
             clean = app.shutdown() => clean,
-            _ = terminate.recv() => return Err(StartError::Failed("told twice to stop; what was in flight is lost".to_owned())),
-            _ = interrupt.recv() => return Err(StartError::Failed("told twice to stop; what was in flight is lost".to_owned())),
+            () = signals.told_to_stop() => return Err(StartError::Failed("told twice to stop; what was in flight is lost".to_owned())),
         };
         match failure {
             Some(failure) => Err(StartError::Failed(failure)),
@@ -123,7 +150,8 @@ impl App {
     }
 
     /// Starts everything; the agent serves when this returns.
-    pub async fn start(config: Config) -> Result<App, StartError> {
+    pub async fn start(mut config: Config) -> Result<App, StartError> {
+        config.connections.max_connections = files::make_room(config.connections.max_connections);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds::from_system());
         let metrics = Arc::new(Metrics::new()?);
@@ -131,8 +159,12 @@ impl App {
         let metastore = backends::open_metastore(&config, Arc::clone(&clock), &tasks).await?;
         let store = backends::open_store(&config).await?;
         let store: Arc<dyn ObjectStore> = Arc::new(MeasuredStore::new(store, metrics.store.clone()));
+        let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let listening = listen(&config).await?;
+        let stopping = CancellationToken::new();
+        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
 
+        // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
@@ -154,14 +186,14 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
-        let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let handlers = Handlers::new(handler_config(&config, cluster_id.clone(), agent.clone()), broker_parts(&parts, &rooms));
         let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
         let budget = Budget::new(config.buffer.max_bytes);
+        metrics.watch_held({
+            let budget = budget.clone();
+            move || budget.used()
+        });
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
-
-        let stopping = CancellationToken::new();
-        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
         let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
         app.announce(&agent, &cluster_id, &store.describe());
         Ok(app)

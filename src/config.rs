@@ -144,7 +144,7 @@ impl Config {
     /// [`ReadError`].
     pub fn from_env(mode: Mode, data_dir: Option<PathBuf>) -> Result<(Config, Vec<String>), ReadError> {
         let set: BTreeMap<String, String> =
-            envy::prefixed(settings::PREFIX).from_env().map_err(|error| ReadError::Environment(error.to_string()))?;
+            envy::prefixed(settings::PREFIX).from_iter(ours()?).map_err(|error| ReadError::Environment(error.to_string()))?;
         Ok(Config::from_settings(mode, data_dir, &set)?)
     }
 
@@ -192,8 +192,27 @@ impl Config {
             log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
         };
         read.at_most("GROUPCACHE_HEARTBEAT_MS", config.lease_heartbeat * 2, "GROUPCACHE_LEASE_TTL_MS", config.lease_ttl)?;
-        Ok((config, read.unknown()))
+        let mut warnings = read.unknown();
+        if read.flag("GROUPCACHE_ENABLED")? {
+            warnings.push("YAKS_GROUPCACHE_ENABLED=true has no effect yet: this agent reads from the store itself".to_owned());
+        }
+        Ok((config, warnings))
     }
+}
+
+/// The settings in the environment. What else is there may be no text at all, and is none of our business.
+fn ours() -> Result<Vec<(String, String)>, ConfigError> {
+    let mut ours = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(settings::PREFIX)) else { continue };
+        let not_text = |value: std::ffi::OsString| ConfigError {
+            name: name.to_owned(),
+            value: value.to_string_lossy().into_owned(),
+            allowed: "it must be UTF-8".to_owned(),
+        };
+        ours.push((name.to_owned(), value.into_string().map_err(not_text)?));
+    }
+    Ok(ours)
 }
 
 fn metrics_port(read: &settings::Reader<'_>) -> Result<Option<u16>, ConfigError> {

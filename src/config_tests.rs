@@ -58,3 +58,9 @@ fn a_metrics_port_is_served_when_asked_for() {
     assert_eq!(read(Mode::Dev, &[("OTEL_ENABLED", "true")]).expect("usable").0.metrics_port, Some(9090));
     assert_eq!(read(Mode::Dev, &[("METRICS_PORT", "0")]).expect("usable").0.metrics_port, Some(0));
 }
+
+#[test]
+fn a_setting_that_has_no_effect_yet_is_a_warning() {
+    let (_, warnings) = read(Mode::Agent, &[("GROUPCACHE_ENABLED", "true")]).expect("usable");
+    assert!(warnings.len() == 1 && warnings[0].contains("YAKS_GROUPCACHE_ENABLED"), "{warnings:?}");
+}

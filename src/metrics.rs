@@ -13,6 +13,9 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 /// Buckets of every duration, in seconds.
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Which instruments these are, to OpenTelemetry.
+const SCOPE: &str = "yaks";
+
 /// All instruments of one agent, and the registry that shows them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,7 +51,7 @@ impl Metrics {
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
-        let meter = provider.meter("yaks");
+        let meter = provider.meter(SCOPE);
         Ok(Metrics {
             requests: RequestMetrics::new(&meter),
             connections: ConnectionMetrics::new(&meter),
@@ -62,6 +65,13 @@ impl Metrics {
             registry,
             provider,
         })
+    }
+
+    /// Shows the bytes of requests that are held in memory, as `held` says when somebody looks.
+    pub fn watch_held(&self, held: impl Fn() -> u64 + Send + Sync + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        let gauge = meter.u64_observable_gauge("yaks_buffer_bytes").with_description("Request bytes held in memory");
+        gauge.with_callback(move |observer| observer.observe(held(), &[])).build();
     }
 
     /// Everything in Prometheus' text format.
@@ -287,7 +297,6 @@ pub struct BufferMetrics {
     bytes: Counter<u64>,
     records: Counter<u64>,
     events: Counter<u64>,
-    held: Gauge<u64>,
     uploads: UpDownCounter<i64>,
     hedged: Counter<u64>,
 }
@@ -301,7 +310,6 @@ impl BufferMetrics {
             bytes: counter(meter, "yaks_buffer_flush_bytes_total", "Bytes of batches flushed"),
             records: counter(meter, "yaks_buffer_flush_records_total", "Records flushed"),
             events: counter(meter, "yaks_buffer_flush_events_total", "Write events committed"),
-            held: gauge(meter, "yaks_buffer_bytes", "Request bytes held in memory"),
             uploads: level(meter, "yaks_buffer_uploads", "Uploads in flight"),
             hedged: counter(meter, "yaks_buffer_hedged_puts_total", "Puts that were tried a second time beside a slow first"),
         }
@@ -329,10 +337,6 @@ impl BufferMetrics {
         self.bytes.add(bytes, &[]);
         self.records.add(records, &[]);
         self.events.add(1, &[]);
-    }
-
-    pub fn held(&self, bytes: u64) {
-        self.held.record(bytes, &[]);
     }
 
     pub fn upload_began(&self) {
@@ -504,6 +508,7 @@ mod tests {
         metrics.requests.answered("Produce", 9, 0, Duration::from_millis(3));
         metrics.buffer.flushed(Flush::S3Error, Duration::from_millis(3));
         metrics.materializer.round(3, 3, None, Duration::from_millis(3));
+        metrics.watch_held(|| 7);
         let text = metrics.render().expect("text");
         for line in [
             "# TYPE yaks_requests_total counter",
@@ -512,6 +517,7 @@ mod tests {
             "yaks_buffer_flush_duration_seconds_count{status=\"s3_error\"} 1",
             "yaks_materializer_batch_size 3",
             "yaks_groupcache_peers 0",
+            "yaks_buffer_bytes 7",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -46,10 +46,11 @@ const FENCED: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_config", &["store/s3"]),
     ("sqlx", &["metastore/postgres", "metastore/sqlite", "oracle/journal"]),
-    ("moka", &["cache/local", "cache/whole", "cache/pages"]),
+    ("moka", &["cache/entries"]),
     ("kafka_protocol", &["protocol", "handlers"]),
     ("axum", &["admin"]),
     ("envy", &["config"]),
+    ("rustix", &["app/files", "store/local"]),
     ("rdkafka", &["oracle", "bench", "bin"]),
     ("mimalloc", &["main"]),
 ];

@@ -83,13 +83,15 @@ fn is_worth_waiting(error: &MetaError) -> bool {
     matches!(error, MetaError::Unavailable(_) | MetaError::Indeterminate(_))
 }
 
-/// Tries for a minute, says so once, and goes on the moment it works.
+/// Tries for a minute, says so, and goes on the moment it works.
 async fn patiently<T, E, F, R>(what: &str, mut attempt: F, worth_waiting: impl Fn(&E) -> bool) -> Result<T, E>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, E>>,
     E: std::fmt::Display,
 {
+    // A single try can take seconds, in which nobody should have to guess.
+    tracing::info!("looking for {what}");
     let deadline = Instant::now() + PATIENCE;
     let mut said = false;
     loop {

@@ -127,6 +127,7 @@ fn produce_config(buffer: &BufferConfig) -> ProduceConfig {
     ProduceConfig {
         flush_interval: buffer.flush_interval,
         flush_bytes: buffer.flush_bytes,
+        max_bytes: buffer.max_bytes,
         uploads: buffer.uploads,
         hedge_after: buffer.hedge_after,
         give_up_after: buffer.give_up_after,

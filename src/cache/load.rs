@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::local::{Entries, Part};
+use super::entries::{Entries, Part};
 use super::pages::{Page, PageSize, runs};
 use super::pieces::Pieces;
 use crate::store::{ObjectStore, StoreError};

@@ -11,6 +11,7 @@
 //! Invariants: a failure is never cached; a load goes on when the reader who began it goes away; bytes are shared with whoever reads them, never copied;
 //! loads at the same time, and pages asked for in advance, have limits.
 
+mod entries;
 mod load;
 pub mod local;
 pub mod pages;

@@ -12,7 +12,7 @@ use super::batches::{Batch, Next, Place, Walk};
 use crate::records::batch::{PREFIX_LEN, numbered_prefix};
 use crate::types::{Offset, Segment};
 
-/// Batches shorter than this many bytes are copied (measured: see docs/adr).
+/// Batches shorter than this many bytes are copied (measured: see docs/PERFORMANCE.md).
 const COPY_BELOW: usize = 1024;
 /// Buffers for headers and copies begin with the first size and double up to the second.
 const FIRST_BUFFER: usize = 512;

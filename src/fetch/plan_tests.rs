@@ -26,7 +26,7 @@ fn whole_segments_are_read_until_the_budget_ends_in_one() {
     assert_eq!(ranges(&plan[0]), expected);
 }
 
-/// Fault 1 of the ancestor: at a boundary it returned the previous segment first, which alone filled the limit.
+/// The previous segment, returned first, would alone fill the limit: a consumer at a boundary would be stuck there.
 #[test]
 fn at_a_boundary_the_previous_segment_is_not_read() {
     let segments = segments(3, MIB);

@@ -90,6 +90,24 @@ pub(super) fn batch(error: &BatchError) -> ResponseError {
     }
 }
 
+/// One word for why a batch was not stored, for the metrics.
+pub(super) fn batch_reason(error: &BatchError) -> &'static str {
+    match error {
+        BatchError::Empty => "empty",
+        BatchError::TooShort(_) | BatchError::Length { .. } => "length",
+        BatchError::Magic(_) => "magic",
+        BatchError::MoreThanOne(_) => "more_than_one",
+        BatchError::TooLarge { .. } => "too_large",
+        BatchError::Crc { .. } => "crc",
+        BatchError::Codec(_) | BatchError::ZstdTooEarly => "codec",
+        BatchError::Control => "control",
+        BatchError::Count { .. } | BatchError::Records => "count",
+        BatchError::TimestampType => "timestamp_type",
+        BatchError::Producer { .. } => "producer",
+        BatchError::Unreadable(_) => "unreadable",
+    }
+}
+
 /// The code for a batch that was taken but is not in the log, or not known to be.
 pub(super) fn produce(named_by: NamedBy, error: &ProduceError) -> ResponseError {
     match error {

@@ -212,7 +212,10 @@ fn check_partition(
     let limits =
         BatchLimits { max_bytes: settings.max_message_bytes.unwrap_or(broker.config.message_max_bytes), zstd: version >= ZSTD_SINCE };
     let bytes = sent.records.clone().unwrap_or_default();
-    let summary = batch::check(&bytes, &limits).map_err(|refused| Refused::new(error::batch(&refused), refused.to_string()))?;
+    let summary = batch::check(&bytes, &limits).map_err(|refused| {
+        broker.parts.produce.rejected(error::batch_reason(&refused));
+        Refused::new(error::batch(&refused), refused.to_string())
+    })?;
     if summary.producer.is_some_and(|producer| producer.transactional) {
         return Err(Refused::new(ResponseError::InvalidTxnState, "transactions are not served"));
     }

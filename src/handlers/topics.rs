@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::fresh::Slot;
 use super::topic_configs::TopicSettings;
 use crate::metastore::{self, MetaError, Topic, TopicQuery, Topics};
@@ -14,6 +16,10 @@ use crate::types::{TopicId, TopicName};
 
 /// How old what is remembered may be.
 pub(super) const KEEP: Duration = Duration::from_secs(1);
+
+/// For so long after the metastore could not be asked, nobody asks again: requests of one connection are looked up one after the other, and each would
+/// wait for the same timeout in vain while its client's patience runs out.
+const DOWN_FOR: Duration = Duration::from_millis(500);
 
 /// Above this many, what is too old is thrown out.
 const SWEEP_ABOVE: usize = 1_024;
@@ -45,11 +51,13 @@ type LookUp = Result<Option<Arc<Found>>, MetaError>;
 pub(super) struct TopicCache {
     topics: Arc<dyn Topics>,
     slots: Mutex<HashMap<Key, Arc<Slot<LookUp>>>>,
+    /// When the metastore last could not be asked, and why.
+    down: Mutex<Option<(Instant, MetaError)>>,
 }
 
 impl TopicCache {
     pub(super) fn new(topics: Arc<dyn Topics>) -> Self {
-        TopicCache { topics, slots: Mutex::default() }
+        TopicCache { topics, slots: Mutex::default(), down: Mutex::default() }
     }
 
     /// In the order of the keys. What is not remembered is asked for: a single topic by one request at a time, several in one statement.
@@ -117,6 +125,23 @@ impl TopicCache {
     }
 
     async fn ask_many(&self, keys: &[Key]) -> Result<HashMap<Key, Arc<Found>>, MetaError> {
+        let known = self.down().clone().filter(|(since, _)| since.elapsed() < DOWN_FOR);
+        if let Some((_, error)) = known {
+            return Err(error);
+        }
+        let answer = self.ask(keys).await;
+        *self.down() = match &answer {
+            Err(error @ (MetaError::Unavailable(_) | MetaError::Indeterminate(_))) => Some((Instant::now(), error.clone())),
+            Err(MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_)) | Ok(_) => None,
+        };
+        answer
+    }
+
+    fn down(&self) -> MutexGuard<'_, Option<(Instant, MetaError)>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, keys: &[Key]) -> Result<HashMap<Key, Arc<Found>>, MetaError> {
         let names: Vec<TopicName> =
             keys.iter().filter_map(|key| if let Key::Name(name) = key { Some(name.clone()) } else { None }).collect();
         let ids: Vec<TopicId> = keys.iter().filter_map(|key| if let Key::Id(id) = key { Some(*id) } else { None }).collect();

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ProduceError;
 use super::tickets::Unsettled;
-use super::{ProduceConfig, ProduceError};
 use crate::metastore::{Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
 use crate::store::StoreError;
@@ -25,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct InFlight {
     pub(super) object: ObjectId,
     pub(super) sealed_at: Instant,
+    /// When its producers are told to try again.
+    pub(super) give_up_at: Instant,
     pub(super) upload: oneshot::Receiver<Result<Stored, StoreError>>,
 }
 
@@ -36,14 +39,37 @@ pub(super) struct Stored {
     pub(super) records: u64,
 }
 
+/// A durable object whose event is to be committed.
+#[derive(Debug)]
+struct Ready {
+    stored: Stored,
+    sealed_at: Instant,
+    give_up_at: Instant,
+}
+
+/// Whether something is down: an outage is a line when it begins and one when it ends, not one a buffer.
+#[derive(Debug, Default)]
+pub(super) struct Outage(AtomicBool);
+
+impl Outage {
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn ends(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
     pub(super) unsettled: Arc<Unsettled>,
-    pub(super) config: ProduceConfig,
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
+    pub(super) of_store: Outage,
+    pub(super) of_metastore: Outage,
 }
 
 impl Committer {
@@ -65,12 +91,12 @@ impl Committer {
     }
 
     /// Waits for the upload; a failed one fails its tickets and nobody else's.
-    async fn take(&self, mut head: InFlight, group: &mut Vec<(Stored, Instant)>) {
+    async fn take(&self, mut head: InFlight, group: &mut Vec<Ready>) {
         let result = (&mut head.upload).await;
         self.sort(&head, result.unwrap_or_else(|_| Err(gone())), group);
     }
 
-    fn take_if_ready(&self, waiting: &mut VecDeque<InFlight>, group: &mut Vec<(Stored, Instant)>) -> bool {
+    fn take_if_ready(&self, waiting: &mut VecDeque<InFlight>, group: &mut Vec<Ready>) -> bool {
         let ready = waiting.front_mut().map(|next| next.upload.try_recv());
         let result = match ready {
             Some(Ok(result)) => result,
@@ -83,23 +109,31 @@ impl Committer {
         true
     }
 
-    fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<(Stored, Instant)>) {
+    fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<Ready>) {
         match result {
-            Ok(stored) => group.push((stored, head.sealed_at)),
+            Ok(stored) => {
+                if self.of_store.ends() {
+                    tracing::info!("buffers can be stored again");
+                }
+                group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
+            }
             Err(error) => {
-                tracing::error!(object = %head.object, %error, "a buffer could not be stored; its producers are told to try again");
+                if self.of_store.begins() {
+                    tracing::error!(object = %head.object, %error, "buffers cannot be stored; their producers are told to try again");
+                }
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
                 self.unsettled.fail(head.object, &from_store(error));
             }
         }
     }
 
-    async fn commit(&self, group: Vec<(Stored, Instant)>) {
-        let events: Vec<WriteEvent> = group.iter().map(|(stored, _)| stored.event.clone()).collect();
+    async fn commit(&self, group: Vec<Ready>) {
+        let events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
         let began = Instant::now();
-        let result = self.append(&events).await;
+        let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
+        let result = self.append(&events, give_up_at).await;
         self.metrics.committed(Status::of(&result), began.elapsed());
-        for (stored, sealed_at) in group {
+        for Ready { stored, sealed_at, .. } in group {
             let object = stored.event.object;
             match &result {
                 Ok(()) => {
@@ -114,17 +148,22 @@ impl Committer {
             }
         }
         match result {
-            Ok(()) => self.committed.nudge(),
-            Err(error) => {
-                tracing::error!(%error, events = events.len(), "write events could not be committed; producers are told to try again");
+            Ok(()) => {
+                if self.of_metastore.ends() {
+                    tracing::info!("write events can be committed again");
+                }
+                self.committed.nudge();
             }
+            Err(error) if self.of_metastore.begins() => {
+                tracing::error!(%error, events = events.len(), "write events cannot be committed; their producers are told to try again");
+            }
+            Err(error) => tracing::debug!(%error, events = events.len(), "write events cannot be committed"),
         }
     }
 
-    /// Tries until the events are committed or `give_up_after` is over. An event that is already there is not inserted twice, so
+    /// Tries, once at least, until the events are committed or it is time to give up. An event that is already there is not inserted twice, so
     /// an unknown outcome is settled by looking, then trying again.
-    async fn append(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
-        let deadline = Instant::now() + self.config.give_up_after;
+    async fn append(&self, events: &[WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.append_once(events).await {
@@ -135,7 +174,7 @@ impl Committer {
                 MetaError::Unavailable(_) | MetaError::Indeterminate(_) => true,
                 MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => false,
             };
-            if !worth_another || Instant::now() + pause >= deadline {
+            if !worth_another || Instant::now() + pause >= give_up_at {
                 return Err(error);
             }
             tracing::warn!(%error, "write events were not committed and are tried again");
@@ -172,5 +211,16 @@ fn from_store(error: StoreError) -> ProduceError {
         StoreError::NotFound(_) | StoreError::OutOfRange { .. } | StoreError::Refused(_) | StoreError::Unavailable(_) => {
             ProduceError::Unavailable(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_begins_and_ends_once() {
+        let outage = Outage::default();
+        assert_eq!([outage.ends(), outage.begins(), outage.begins(), outage.ends(), outage.ends()], [false, true, false, true, false]);
     }
 }

@@ -77,10 +77,13 @@ pub struct ProduceConfig {
     /// Zero: work-conserving.
     pub flush_interval: Duration,
     pub flush_bytes: u64,
+    /// Bytes gathered and not yet stored, at most. What clients wait for is charged to the server's budget; this limit holds for batches whose clients
+    /// have given up waiting, while the store is slow.
+    pub max_bytes: u64,
     /// Buffers that upload at the same time, at most.
     pub uploads: usize,
     /// After this long a put is tried a second time beside the first.
     pub hedge_after: Duration,
-    /// How long a buffer's put and commit are tried before its tickets fail.
+    /// How long a buffer's put and commit are tried, waiting for their turn included, before its tickets fail.
     pub give_up_after: Duration,
 }

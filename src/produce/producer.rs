@@ -8,10 +8,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, SealRule};
-use super::commit::{Committer, InFlight, Stored};
+use super::buffer::{Buffer, Group, SealRule};
+use super::commit::{Committer, InFlight, Outage, Stored};
 use super::tickets::{Stub, Unsettled, stubs_of};
-use super::{NewBatch, ProduceConfig, ProduceError, Ticket, upload};
+use super::upload::{self, Patience};
+use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
 use crate::clock::Ids;
 use crate::metastore::{Log, MetaError, WriteEvent};
 use crate::metrics::BufferMetrics;
@@ -58,10 +59,12 @@ pub struct Producer {
 #[derive(Debug, Default)]
 struct Gathering {
     /// Full ones that wait for an upload slot, oldest first.
-    full: VecDeque<Buffer<Stub>>,
+    full: VecDeque<Sealed>,
     open: Buffer<Stub>,
     /// When the first batch of `open` came.
     opened_at: Option<Instant>,
+    /// Bytes of everything that was taken and is not stored yet: in buffers and in uploads.
+    held: u64,
     /// Seal at once: the agent is going down.
     hurry: bool,
     /// Take nothing more; the sealing task ends when all is written.
@@ -86,9 +89,10 @@ impl Producer {
         let committer = Committer {
             log: Arc::clone(&parts.log),
             unsettled,
-            config,
             metrics: parts.metrics.clone(),
             committed: parts.committed.clone(),
+            of_store: Outage::default(),
+            of_metastore: Outage::default(),
         };
         tasks.spawn("commit", committer.run(queue));
         tasks.spawn("seal", Arc::clone(&producer).seal_all(to_commit));
@@ -98,7 +102,7 @@ impl Producer {
     /// Takes a place for each batch, in this order, and returns their tickets in the same order. Never waits.
     pub fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket> {
         let mut gathering = self.lock();
-        let tickets = batches.into_iter().map(|batch| gathering.add(batch, self.config.flush_bytes)).collect();
+        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config)).collect();
         drop(gathering);
         self.changed.notify_one();
         tickets
@@ -155,34 +159,34 @@ impl Producer {
         let slots = Arc::new(Semaphore::new(self.config.uploads.max(1)));
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let Some(buffer) = self.next_sealed().await else { return };
+            let Some(mut sealed) = self.next_sealed().await else { return };
             let object = self.parts.ids.object();
             let (done, upload) = oneshot::channel();
-            let sealed_at = Instant::now();
-            let mut groups = buffer.groups;
-            self.unsettled.expect(object, stubs_of(&mut groups));
-            if to_commit.send(InFlight { object, sealed_at, upload }).await.is_err() {
+            let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
+            self.unsettled.expect(object, stubs_of(&mut sealed.groups));
+            if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, upload }).await.is_err() {
                 self.unsettled.fail(object, &ProduceError::ShuttingDown);
                 return;
             }
-            let sealed = SealedGroups { groups, bytes: buffer.bytes, records: buffer.records };
             let producer = Arc::clone(&self);
             self.tasks.spawn("upload", async move {
                 let _slot = slot;
-                let result = producer.upload(object, sealed).await;
+                let result = producer.upload(object, sealed, give_up_at).await;
                 // The committer lives as long as any upload does.
                 let _ = done.send(result);
             });
         }
     }
 
-    async fn upload(&self, object: ObjectId, sealed: SealedGroups) -> Result<Stored, StoreError> {
+    async fn upload(&self, object: ObjectId, sealed: Sealed, give_up_at: Instant) -> Result<Stored, StoreError> {
         let packed = pack(sealed.groups.into_iter().map(|group| (group.log, group.batches)).collect());
         let body = ObjectBody::new(packed.pieces);
         let metrics = &self.parts.metrics;
         metrics.upload_began();
-        let result = upload::put(&self.parts.store, object, &body, &self.config, metrics).await;
+        let result =
+            upload::put(&self.parts.store, object, &body, Patience { hedge_after: self.config.hedge_after, give_up_at }, metrics).await;
         metrics.upload_ended();
+        self.lock().held -= sealed.bytes;
         result?;
         let event = WriteEvent { object, node: self.parts.node, object_bytes: body.len(), index: packed.index };
         (self.parts.keep)(object, body).await;
@@ -190,11 +194,11 @@ impl Producer {
     }
 
     /// Waits until a buffer is due; `None` when closed and empty.
-    async fn next_sealed(&self) -> Option<SealedGroups> {
+    async fn next_sealed(&self) -> Option<Sealed> {
         let rule = SealRule { flush_bytes: self.config.flush_bytes, flush_interval: self.config.flush_interval };
         loop {
             let wait = match self.lock().take_due(rule) {
-                Due::Now(buffer) => return Some(SealedGroups::from(buffer)),
+                Due::Now(sealed) => return Some(sealed),
                 Due::In(patience) => Some(patience),
                 Due::Nothing => None,
                 Due::Never => return None,
@@ -212,20 +216,18 @@ impl Producer {
     }
 }
 
-struct SealedGroups {
-    groups: Vec<super::buffer::Group<Stub>>,
+/// A buffer to which nothing is added any more.
+#[derive(Debug)]
+struct Sealed {
+    /// When its first batch came.
+    opened_at: Instant,
+    groups: Vec<Group<Stub>>,
     bytes: u64,
     records: u64,
 }
 
-impl From<Buffer<Stub>> for SealedGroups {
-    fn from(buffer: Buffer<Stub>) -> Self {
-        SealedGroups { bytes: buffer.bytes(), records: buffer.records(), groups: buffer.into_groups() }
-    }
-}
-
 enum Due {
-    Now(Buffer<Stub>),
+    Now(Sealed),
     In(Duration),
     Nothing,
     /// Nothing, and nothing will come.
@@ -233,25 +235,37 @@ enum Due {
 }
 
 impl Gathering {
-    fn add(&mut self, batch: NewBatch, flush_bytes: u64) -> Ticket {
+    fn add(&mut self, batch: NewBatch, config: &ProduceConfig) -> Ticket {
         let (answer, ticket) = oneshot::channel();
         let stub = Stub { wait: batch.wait, answer };
-        if self.closed {
-            stub.settle(Err(ProduceError::ShuttingDown));
+        if let Some(refusal) = self.refusal(batch.bytes.len() as u64, config) {
+            stub.settle(Err(refusal));
             return ticket;
         }
-        self.opened_at.get_or_insert_with(Instant::now);
+        self.held += batch.bytes.len() as u64;
+        let opened_at = *self.opened_at.get_or_insert_with(Instant::now);
         self.open.add(batch.log, batch.summary, batch.bytes, stub);
-        if self.open.bytes() >= flush_bytes {
-            self.full.push_back(std::mem::take(&mut self.open));
-            self.opened_at = None;
+        if self.open.bytes() >= config.flush_bytes {
+            let full = self.seal(opened_at);
+            self.full.push_back(full);
         }
         ticket
     }
 
+    /// Why `more` bytes cannot be taken, if they cannot. A single batch always fits, however large.
+    fn refusal(&self, more: u64, config: &ProduceConfig) -> Option<ProduceError> {
+        if self.closed {
+            Some(ProduceError::ShuttingDown)
+        } else if self.held > 0 && self.held + more > config.max_bytes {
+            Some(ProduceError::Unavailable("the store is slow and the buffers are full".to_owned()))
+        } else {
+            None
+        }
+    }
+
     fn take_due(&mut self, rule: SealRule) -> Due {
-        if let Some(buffer) = self.full.pop_front() {
-            return Due::Now(buffer);
+        if let Some(sealed) = self.full.pop_front() {
+            return Due::Now(sealed);
         }
         let Some(opened_at) = self.opened_at else {
             return if self.closed { Due::Never } else { Due::Nothing };
@@ -260,8 +274,13 @@ impl Gathering {
         if !patience.is_zero() {
             return Due::In(patience);
         }
+        Due::Now(self.seal(opened_at))
+    }
+
+    fn seal(&mut self, opened_at: Instant) -> Sealed {
         self.opened_at = None;
-        Due::Now(std::mem::take(&mut self.open))
+        let open = std::mem::take(&mut self.open);
+        Sealed { opened_at, bytes: open.bytes(), records: open.records(), groups: open.into_groups() }
     }
 }
 

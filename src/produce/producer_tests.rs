@@ -17,6 +17,7 @@ const TOPIC: TopicId = TopicId([7; 16]);
 const CONFIG: ProduceConfig = ProduceConfig {
     flush_interval: Duration::from_millis(250),
     flush_bytes: 10_000,
+    max_bytes: 1_000_000,
     uploads: 4,
     hedge_after: Duration::from_millis(500),
     give_up_after: Duration::from_secs(5),
@@ -27,7 +28,6 @@ struct Stage {
     producer: Arc<Producer>,
     store: Arc<FlakyStore>,
     metastore: Arc<dyn Metastore>,
-    committed: Nudge,
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
@@ -36,7 +36,6 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
     memory.create_topic(TOPIC, &TopicName::parse("t").expect("a name"), 2, &BTreeMap::new()).await.expect("created");
     let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
     let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
-    let committed = Nudge::default();
     let parts = ProduceParts {
         store: Arc::clone(&store) as _,
         log: Arc::clone(&metastore) as _,
@@ -44,9 +43,9 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
         node: NodeId(1),
         metrics: Metrics::new().expect("metrics").buffer.clone(),
         keep: Arc::new(|_, _| Box::pin(async {})),
-        committed: committed.clone(),
+        committed: Nudge::default(),
     };
-    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, committed }
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore }
 }
 
 impl Stage {
@@ -164,6 +163,23 @@ async fn a_store_that_stays_away_fails_its_tickets_and_no_later_ones() {
     assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)));
 }
 
+/// While the store is away, clients give up waiting and send again: what was taken from them must not pile up.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_any_more_does_not_pile_up() {
+    let stage = stage(ProduceConfig { max_bytes: 50_000, ..CONFIG }, Odds::default()).await;
+    stage.store.take_down();
+    let tickets: Vec<Ticket> = (0..20).map(|_| stage.send(0, 9_000, Wait::Verdict)).collect();
+    let mut refused_at_once = 0;
+    for mut ticket in tickets {
+        refused_at_once += usize::from(matches!(ticket.try_recv(), Ok(Err(ProduceError::Unavailable(_)))));
+    }
+    assert_eq!(refused_at_once, 15);
+    tokio::time::sleep(CONFIG.flush_interval + CONFIG.give_up_after).await;
+    stage.store.bring_up();
+    let ticket = stage.send(0, 200_000, Wait::Verdict);
+    assert_eq!(stage.settled(ticket).await.expect("there is room again"), Appended::At(Offset(0)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_commit_of_unknown_outcome_is_looked_up_and_never_doubled() {
     let odds = Odds { before: 300, after: 500, ..Odds::default() };
@@ -196,7 +212,6 @@ async fn verdicts_of_other_agents_rounds_are_found() {
     stage.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("another agent's round");
     stage.producer.look_for_verdicts().await.expect("a look");
     assert_eq!(ticket.await.expect("settled").expect("appended"), Appended::At(Offset(0)));
-    let _ = &stage.committed;
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::ProduceConfig;
 use crate::metrics::{BufferMetrics, Status};
 use crate::store::{ObjectBody, ObjectStore, StoreError};
 use crate::types::ObjectId;
@@ -15,28 +14,39 @@ use crate::types::ObjectId;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Puts `body` until it is durable, refused for good, or `give_up_after` is over.
+/// How long a put is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) hedge_after: Duration,
+    pub(super) give_up_at: Instant,
+}
+
+/// Puts `body` until it is durable, refused for good, or the patience ends. What waited for its turn until then is not even tried: nobody
+/// waits for it any more, and those behind it do.
 pub(super) async fn put(
     store: &Arc<dyn ObjectStore>,
     object: ObjectId,
     body: &ObjectBody,
-    config: &ProduceConfig,
+    patience: Patience,
     metrics: &BufferMetrics,
 ) -> Result<(), StoreError> {
-    let deadline = Instant::now() + config.give_up_after;
+    let in_vain = || StoreError::Unavailable(format!("object {object} was not stored in time"));
     let mut pause = FIRST_PAUSE;
+    if Instant::now() >= patience.give_up_at {
+        return Err(in_vain());
+    }
     loop {
-        let attempt = hedged(store, object, body, config.hedge_after, metrics);
-        let error = match timeout_at(deadline, attempt).await {
+        let attempt = hedged(store, object, body, patience.hedge_after, metrics);
+        let error = match timeout_at(patience.give_up_at, attempt).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
-            Err(_) => return Err(StoreError::Unavailable(format!("object {object} was not stored within {:?}", config.give_up_after))),
+            Err(_) => return Err(in_vain()),
         };
         let worth_another = match error {
             StoreError::Unavailable(_) => true,
             StoreError::NotFound(_) | StoreError::OutOfRange { .. } | StoreError::Full(_) | StoreError::Refused(_) => false,
         };
-        if !worth_another || Instant::now() + pause >= deadline {
+        if !worth_another || Instant::now() + pause >= patience.give_up_at {
             return Err(error);
         }
         tracing::debug!(%object, %error, "a put failed and is tried again");

@@ -293,6 +293,7 @@ async fn garbage_from_many_connections_disturbs_nobody() {
     assert_eq!(answer(&mut healthy).await.0, 1);
 }
 
+/// A length is a promise of the client's: allocating for it would let fifty connections end the process.
 #[tokio::test]
 async fn announced_bytes_cost_nothing_until_they_arrive() {
     let bench = bench().await;
@@ -386,6 +387,7 @@ async fn connections_above_the_limit_are_refused_until_one_closes() {
     assert!(bench.metrics().contains("yaks_connections_refused_total"));
 }
 
+/// A shutdown that loses the answers of durable records makes their producers send them again.
 #[tokio::test]
 async fn a_drain_lets_answers_leave_and_reads_nothing_more() {
     let bench = bench().await;

@@ -106,6 +106,7 @@ async fn a_killed_agent_loses_nothing_that_was_acknowledged() {
     judge(b.address.clone(), sent).await;
 }
 
+/// SIGTERM must not lose the answers of durable records: their producers would send them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_in_good_order_answers_everything_first() {
     let dir = tempfile::tempdir().expect("a directory");

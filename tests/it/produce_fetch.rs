@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::{Broker, LONG, Services, blocking, create_topic, producer, read, send, watermarks};
+use super::support::{Broker, Services, blocking, create_topic, producer, read, send, watermarks};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -102,5 +102,4 @@ async fn acknowledged_records_survive_a_kill_and_a_restart() {
     let records = blocking(move || read(&address, "t", 0, 0, 50)).await;
     assert_eq!(records, (0..50).map(|i| (i, i.to_string())).collect::<Vec<_>>());
     assert!(broker.terminate().success());
-    let _ = LONG;
 }

@@ -1,8 +1,14 @@
 //! Starting: what is said, what is waited for, what is refused.
 
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Output;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::support::{Broker, Services, create_topic, producer, send, yaks};
+use super::support::s3::Fault;
+use super::support::{Broker, Services, blocking, create_topic, producer, send, signal, yaks};
 
 fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let settings: Vec<_> = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -72,4 +78,65 @@ async fn an_agent_without_a_schema_says_what_to_do() {
     let broker = Broker::agent(&services, &with_schema);
     create_topic(&broker.address, "t", 1).await;
     assert_eq!(send(&producer(&broker.address, &[]), "t", 0, "hello").await, (0, 0));
+}
+
+/// Postgres and S3 that come up after the agent are waited for, and the log says for what.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_services_are_waited_for() {
+    let services = Arc::new(Services::start().await);
+    services.close_database().await;
+    services.s3.faults.always(Fault::SlowDown);
+    let (starting, opening) = (Arc::clone(&services), Arc::clone(&services));
+    let broker = tokio::spawn(blocking(move || Broker::agent(&starting, &[])));
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        opening.open_database().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        opening.s3.faults.heal();
+    });
+    let broker = broker.await.expect("started");
+    let log = broker.log();
+    for what in ["Postgres", "S3"] {
+        let says = |words: &str| log.lines().any(|line| line.contains(what) && line.contains(words));
+        assert!(says("does not answer yet") && says(" answers"), "{what}: {log}");
+    }
+    create_topic(&broker.address, "t", 1).await;
+    assert_eq!(send(&producer(&broker.address, &[]), "t", 0, "hello").await, (0, 0));
+}
+
+/// An orchestrator that changes its mind must not have to wait for the minute, or to kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_can_be_told_to_stop() {
+    let services = Services::start().await;
+    services.close_database().await;
+    let mut agent = yaks(0, &services.settings).arg("agent").spawn().expect("the binary");
+    let lines = BufReader::new(agent.stdout.take().expect("piped")).lines();
+    let waits = lines.map_while(Result::ok).any(|line| line.contains("does not answer yet"));
+    assert!(waits, "it ended by itself");
+    let told = Instant::now();
+    signal(agent.id(), "TERM");
+    let status = blocking(move || agent.wait().expect("reaped")).await;
+    assert!(status.success() && told.elapsed() < Duration::from_secs(10), "{status} after {:?}", told.elapsed());
+}
+
+#[test]
+fn an_environment_that_is_no_text_is_no_panic() {
+    let garbage = OsStr::from_bytes(b"\xff\xfe");
+    let mut foreign = yaks(0, &[("YAKS_FLUSH_BYTES".to_owned(), "lots".to_owned())]);
+    let output = foreign.arg("agent").env("SOMETHING_ELSE", garbage).output().expect("the binary");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("yaks: YAKS_FLUSH_BYTES="), "{output:?}");
+    let output = yaks(0, &[]).arg("agent").env("YAKS_RACK", garbage).output().expect("the binary");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.starts_with("yaks: YAKS_RACK=") && error.lines().count() == 1, "{error}");
+}
+
+/// Clients know a broker by its id: one that comes back after a kill must not look like another.
+#[test]
+fn a_killed_broker_comes_back_under_its_id() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut broker = Broker::dev(dir.path(), &[]);
+    broker.kill();
+    broker.restart();
+    let log = broker.log();
+    assert_eq!(log.matches(" node=0 ").count(), 2, "{log}");
 }

@@ -179,7 +179,7 @@ async fn the_least_recently_used_goes_when_there_is_no_room() {
         bench.reads_right(id(number), 0, PAGE).await;
         // The first stays in use.
         bench.reads_right(id(0), 0, PAGE).await;
-        bench.cache.entries.recent.run_pending_tasks().await;
+        bench.cache.entries.tidy().await;
         assert!(bench.cache.bytes() <= 10 * 1024, "{}", bench.cache.bytes());
     }
     let before = bench.store.gets();
@@ -200,7 +200,7 @@ async fn reading_history_does_not_push_out_what_is_recent() {
     for number in 0..200 {
         bench.put(made(long_ago, number), PAGE).await;
         bench.reads_right(made(long_ago, number), 0, PAGE).await;
-        bench.cache.entries.old.run_pending_tasks().await;
+        bench.cache.entries.tidy().await;
     }
     let before = bench.store.gets();
     bench.reads_right(made(now, 1), 0, PAGE).await;

@@ -111,6 +111,7 @@ async fn listed(world: &World, version: i16, timestamp: i64) -> (i16, i64, i64, 
     (partition.error_code, partition.offset, partition.timestamp, partition.leader_epoch)
 }
 
+/// By time means the first record that is not older, never just the end of the log.
 #[tokio::test]
 async fn offsets_are_found_by_end_and_by_time_in_every_version() {
     let world = World::new();

@@ -32,6 +32,7 @@ use crate::metastore::memory::MemoryMetastore;
 use crate::metastore::{Agent, Metastore};
 use crate::metrics::Metrics;
 use crate::protocol::{Request, parse_request};
+use crate::store::flaky::FlakyStore;
 use crate::store::memory::MemoryStore;
 use crate::store::{ObjectBody, ObjectStore};
 use crate::tasks::Tasks;
@@ -42,6 +43,7 @@ struct World {
     handlers: Handlers,
     /// The metastore as the handlers see it, to be switched off.
     flaky: Arc<Flaky>,
+    store: Arc<FlakyStore>,
     metrics: Arc<Metrics>,
     _rooms: Rooms,
 }
@@ -76,15 +78,20 @@ impl World {
     }
 
     fn with(config: HandlerConfig) -> World {
-        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, 5));
-        let memory: Arc<dyn Metastore> = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
-        let flaky = Arc::new(Flaky::new(Arc::clone(&memory), Arc::clone(&ids)));
-        let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        World::on(&(Arc::new(MemoryMetastore::new(Arc::new(SystemClock))) as _), config)
+    }
+
+    /// One of several agents on the same metastore, each with a store of its own.
+    fn on(memory: &Arc<dyn Metastore>, config: HandlerConfig) -> World {
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, config.agent.node.0.unsigned_abs().into()));
+        let flaky = Arc::new(Flaky::new(Arc::clone(memory), Arc::clone(&ids)));
+        let flaky_store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
+        let store: Arc<dyn ObjectStore> = Arc::clone(&flaky_store) as _;
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new().expect("metrics")));
         let cache = ObjectCache::new(Arc::clone(&store), CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
         let keep = cache.clone();
         let parts = RoomParts {
-            metastore: Arc::clone(&memory),
+            metastore: Arc::clone(memory),
             store,
             reads: Arc::new(cache),
             keep: Arc::new(move |object: ObjectId, body: ObjectBody| {
@@ -109,7 +116,7 @@ impl World {
             produce: metrics.produce.clone(),
             fetch: metrics.fetch.clone(),
         };
-        World { handlers: Handlers::new(config, broker), flaky, metrics, _rooms: rooms }
+        World { handlers: Handlers::new(config, broker), flaky, store: flaky_store, metrics, _rooms: rooms }
     }
 
     async fn begin(&self, request: Request) -> Result<Begun, Refusal> {
@@ -150,6 +157,11 @@ impl World {
     async fn metadata(&self, name: &str, may_create: bool) -> MetadataResponse {
         let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(wire(name)));
         self.ask(9, &MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(may_create)).await
+    }
+
+    async fn topic_id(&self, name: &str) -> Uuid {
+        let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(wire(name)));
+        self.ask(10, &MetadataRequest::default().with_topics(Some(vec![topic]))).await.topics[0].topic_id
     }
 
     /// Produces one batch with acks=all.

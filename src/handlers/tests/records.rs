@@ -1,11 +1,16 @@
 //! Producing: what is taken, what is refused and how, and what becomes of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, TransactionalId};
+
+use tokio::time::Instant;
 
 use super::{World, frame, produce_request, text};
 use crate::clock::{Clock as _, SystemClock};
 use crate::handlers::{Refusal, Reply};
+use crate::metastore::flaky::{Odds, Operation};
 use crate::records::batch::build;
 
 fn now() -> i64 {
@@ -46,6 +51,8 @@ async fn batches_get_their_offsets_in_every_version() {
     );
 }
 
+/// A negative count, stored, would stop the offsets of everybody; two batches in one, or bytes behind it, would damage the data of others; and a CRC that
+/// nobody checks is none.
 #[tokio::test]
 async fn a_bad_batch_gets_kafkas_code_and_hurts_nobody_else() {
     let world = World::new();
@@ -75,7 +82,9 @@ async fn a_bad_batch_gets_kafkas_code_and_hurts_nobody_else() {
         assert_eq!((answer.error_code, answer.base_offset), (code, -1), "{name}: {:?}", answer.error_message);
     }
     assert_eq!(world.produce(9, "t", 0, batch(1)).await.base_offset, 0, "nothing was stored before");
-    assert!(world.metrics().contains("yaks_produce_partition_errors_total{error_code=\"87\",topic=\"t\"} 9"));
+    let metrics = world.metrics();
+    assert!(metrics.contains("yaks_produce_partition_errors_total{error_code=\"87\",topic=\"t\"} 9"), "{metrics}");
+    assert!(metrics.contains("yaks_produce_batches_rejected_total{reason=\"crc\"} 1"), "{metrics}");
 }
 
 #[tokio::test]
@@ -115,6 +124,7 @@ fn encoded(request: &ProduceRequest) -> crate::protocol::Request {
     frame(0, 9, &body)
 }
 
+/// An answer that nobody expects would be taken for that of the next request.
 #[tokio::test]
 async fn acks_0_is_stored_and_never_answered() {
     let world = World::new();
@@ -184,6 +194,7 @@ async fn the_size_limit_is_the_topics_own() {
     assert_eq!(world.produce(9, "big", 0, build::batch(1, 1_500_000, now())).await.error_code, 0);
 }
 
+/// Neither a closed connection nor "unknown topic".
 #[tokio::test]
 async fn an_unavailable_metastore_means_try_again() {
     let world = World::new();
@@ -192,6 +203,46 @@ async fn an_unavailable_metastore_means_try_again() {
     assert_eq!(world.produce(9, "elsewhere", 0, batch(1)).await.error_code, 7);
 }
 
+/// Requests of one connection look topics up one after the other; each waiting for its own timeout, the fifth would be answered when its client has
+/// long given up.
+#[tokio::test(start_paused = true)]
+async fn a_metastore_that_hangs_is_waited_for_once() {
+    let world = World::new();
+    let slow = Odds { delay: 1_000, max_delay: Duration::from_secs(20), ..Odds::default() };
+    world.flaky.set_odds(Operation::Look, slow);
+    world.flaky.switch_off();
+    let began = Instant::now();
+    for _ in 0..8 {
+        assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 7);
+    }
+    assert!(began.elapsed() <= slow.max_delay, "{:?}", began.elapsed());
+    world.flaky.set_odds(Operation::Look, Odds::default());
+    world.flaky.switch_on();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 3, "asked again");
+}
+
+/// A store that is away must cost clients neither their connection nor more time than they allow.
+#[tokio::test(start_paused = true)]
+async fn an_unavailable_store_means_try_again_within_the_time_the_request_allows() {
+    let world = World::new();
+    world.create("t", 1, &[]).await;
+    world.store.take_down();
+    for (timeout_ms, expected) in [(3_000, 3), (0, 1), (-5, 1), (3_600_000, 20)] {
+        let began = Instant::now();
+        let answer = world.ask(9, &produce_request(-1, "t", 0, batch(1)).with_timeout_ms(timeout_ms)).await;
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 7);
+        assert!(began.elapsed() <= Duration::from_secs(expected), "{:?} of {timeout_ms} ms", began.elapsed());
+    }
+    world.store.bring_up();
+    assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 0);
+    world.store.fill();
+    assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 56, "a full disk");
+    world.store.make_room();
+    assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 0);
+}
+
+/// Old librdkafkas look whether they exist, and do not compress if they do not.
 #[tokio::test]
 async fn old_produce_versions_are_refused_and_not_closed() {
     let world = World::new();
@@ -201,6 +252,7 @@ async fn old_produce_versions_are_refused_and_not_closed() {
     assert_eq!(&rope.to_bytes()[23..25], b"\0\x23");
 }
 
+/// Without it the producers of Java and franz-go, idempotent by default, do not work at all.
 #[tokio::test]
 async fn producer_ids_are_given_once_each_and_not_for_transactions() {
     let world = World::new();

@@ -1,5 +1,7 @@
 //! Topics and the cluster: metadata, creation, deletion, configurations.
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -8,8 +10,13 @@ use kafka_protocol::messages::{BrokerId, DeleteTopicsRequest, DescribeClusterReq
 use uuid::Uuid;
 
 use super::{World, config, creatable, create_request, text, wire};
-use crate::handlers::Refusal;
+use crate::clock::SystemClock;
+use crate::handlers::{HandlerConfig, Refusal};
+use crate::metastore::memory::MemoryMetastore;
+use crate::metastore::{Agent, Metastore, TopicQuery};
+use crate::types::NodeId;
 
+/// Leader and controller are nodes that exist: clients hang when they are told of another.
 #[tokio::test]
 async fn a_topic_asked_for_is_created_with_the_default_partitions() {
     let world = World::new();
@@ -26,7 +33,7 @@ async fn a_topic_is_not_created_if_client_or_agent_forbids_it_or_its_name() {
     let world = World::new();
     assert_eq!(world.metadata("new", false).await.topics[0].error_code, 3);
     assert_eq!(world.metadata("not/legal", true).await.topics[0].error_code, 17);
-    let strict = World::with(super::HandlerConfig { auto_create_topics: false, ..config() });
+    let strict = World::with(HandlerConfig { auto_create_topics: false, ..config() });
     assert_eq!(strict.metadata("new", true).await.topics[0].error_code, 3);
 }
 
@@ -71,6 +78,25 @@ async fn creating_what_exists_or_cannot_exist_is_refused_with_kafkas_codes() {
         assert_eq!(world.create_answer(topic.clone()).await.0, code, "{topic:?}");
     }
     assert_eq!(world.metadata("x", false).await.topics[0].error_code, 3, "nothing was created");
+}
+
+/// Two agents that create the same topic at the same time, both because a client asked for it: there must be one topic, not two.
+#[tokio::test]
+async fn two_agents_that_create_a_topic_at_once_agree_on_one() {
+    let metastore: Arc<dyn Metastore> = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
+    let other = Agent { node: NodeId(4), instance: [4; 16], advertised_host: "there".to_owned(), ..config().agent };
+    let (here, there) = (World::on(&metastore, config()), World::on(&metastore, HandlerConfig { agent: other, ..config() }));
+    for round in 0..20 {
+        let name = format!("t{round}");
+        let (a, b) = tokio::join!(here.metadata(&name, true), there.metadata(&name, true));
+        assert_eq!((a.topics[0].error_code, b.topics[0].error_code), (0, 0));
+        let known = [here.topic_id(&name).await, there.topic_id(&name).await];
+        assert_eq!(known[0], known[1]);
+        let name = format!("c{round}");
+        let ((a, _), (b, _)) = tokio::join!(here.create_answer(creatable(&name, 1, &[])), there.create_answer(creatable(&name, 1, &[])));
+        assert_eq!([a.min(b), a.max(b)], [0, 36], "one creates it, the other one is told that it exists");
+    }
+    assert_eq!(metastore.find_topics(&TopicQuery::All).await.expect("topics").len(), 40);
 }
 
 #[tokio::test]
@@ -155,6 +181,7 @@ async fn the_cluster_is_described_with_a_controller_that_exists() {
     assert_eq!(world.ask(1, &DescribeClusterRequest::default().with_endpoint_type(2)).await.error_code, 114);
 }
 
+/// A failure must not read as "there is no such topic".
 #[tokio::test]
 async fn an_unavailable_metastore_is_never_an_unknown_topic() {
     let world = World::new();

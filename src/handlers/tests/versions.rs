@@ -12,6 +12,7 @@ use super::{World, creatable, create_request, frame, text, wire};
 use crate::handlers::Refusal;
 use crate::protocol::FrameError;
 
+/// A client that is newer than we are learns what we know, instead of losing its connection (KIP-511).
 #[tokio::test]
 async fn api_versions_are_told_in_every_version_and_for_unknown_ones_in_version_0() {
     let world = World::new();

@@ -39,6 +39,7 @@ pub(super) async fn offsets_follow_each_other(backend: &dyn Backend) {
     assert_eq!((segments[0].object, segments[0].level), (object(1), 0));
 }
 
+/// Agents' clocks, with which the ids of their objects begin, have no say in the order of records: the order of commits has.
 pub(super) async fn the_oldest_events_come_first(backend: &dyn Backend) {
     let metastore = backend.metastore();
     let log = TopicPartition::new(topic(&metastore, 1, 1).await, 0);
@@ -107,6 +108,7 @@ async fn work_off(metastore: Arc<dyn Metastore>) -> usize {
     }
 }
 
+/// Two materializers over one backlog must not reorder what was acknowledged.
 pub(super) async fn two_agents_share_a_backlog(backend: &dyn Backend) {
     let (here, there) = (backend.metastore(), backend.another().await);
     let id = topic(&here, 1, 3).await;

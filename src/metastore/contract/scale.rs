@@ -5,6 +5,7 @@ use super::scene::{append, at, event, from, object, plain, round, stamped, topic
 use crate::metastore::CommittedOffset;
 use crate::types::{GroupId, Offset, TopicPartition};
 
+/// One flush of many partitions must not exceed the 65,535 parameters that a statement may have.
 pub(super) async fn five_thousand_partitions_in_one_event(backend: &dyn Backend) {
     let metastore = backend.metastore();
     let id = topic(&metastore, 1, 5000).await;

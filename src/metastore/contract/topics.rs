@@ -30,6 +30,7 @@ pub(super) async fn a_topic_is_created_and_found(backend: &dyn Backend) {
     assert_eq!(metastore.heads(&logs).await.expect("heads"), [empty, empty, empty, None]);
 }
 
+/// A topic is created once, however often and by whomever it is asked for.
 pub(super) async fn a_taken_name_is_found_instead(backend: &dyn Backend) {
     let metastore = backend.metastore();
     topic(&metastore, 1, 3).await;
@@ -42,6 +43,7 @@ pub(super) async fn a_taken_name_is_found_instead(backend: &dyn Backend) {
     assert_eq!(again, Creation::Exists(first));
 }
 
+/// Also at the same time: two agents must not both believe that they created it.
 pub(super) async fn one_of_two_creations_at_a_time_wins(backend: &dyn Backend) {
     let (here, there) = (backend.metastore(), backend.another().await);
     for number in 0..20u8 {

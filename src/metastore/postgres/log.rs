@@ -133,23 +133,23 @@ fn verdict(row: &PgRow) -> Result<(ObjectId, ObjectVerdict)> {
 
 /// One statement, so heads and segments are of one moment. Bytes are added up as floats, which is exact up to 9 PB and
 /// much faster than the exact kind.
+pub(super) const FIND_SEGMENTS: &str = "\
+     SELECT q.position, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes, \
+      s.base_offset, s.last_offset, s.object_id, s.byte_start, s.byte_len, s.record_count, s.max_timestamp, s.max_timestamp_so_far, s.level \
+      FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
+        AS q (topic_id, partition, wanted, max_bytes, max_segments, position) \
+      JOIN partitions p ON p.topic_id = q.topic_id AND p.partition = q.partition \
+      LEFT JOIN LATERAL (\
+        SELECT * FROM (\
+          SELECT n.*, sum(n.byte_len::float8) OVER (ORDER BY n.last_offset) - n.byte_len AS before FROM (\
+            SELECT * FROM segments WHERE topic_id = q.topic_id AND partition = q.partition AND last_offset >= q.wanted \
+            ORDER BY last_offset LIMIT q.max_segments) n) b \
+        WHERE b.before < q.max_bytes) s ON true \
+      ORDER BY q.position, s.last_offset";
+
 async fn segments(session: &mut Session, queries: &[SegmentQuery]) -> std::result::Result<Vec<PgRow>, Failure> {
-    let find = sqlx::query(
-        "SELECT q.position, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes, \
-         s.base_offset, s.last_offset, s.object_id, s.byte_start, s.byte_len, s.record_count, s.max_timestamp, s.max_timestamp_so_far, s.level \
-         FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
-           AS q (topic_id, partition, wanted, max_bytes, max_segments, position) \
-         JOIN partitions p ON p.topic_id = q.topic_id AND p.partition = q.partition \
-         LEFT JOIN LATERAL (\
-           SELECT * FROM (\
-             SELECT n.*, sum(n.byte_len::float8) OVER (ORDER BY n.last_offset) - n.byte_len AS before FROM (\
-               SELECT * FROM segments WHERE topic_id = q.topic_id AND partition = q.partition AND last_offset >= q.wanted \
-               ORDER BY last_offset LIMIT q.max_segments) n) b \
-           WHERE b.before < q.max_bytes) s ON true \
-         ORDER BY q.position, s.last_offset",
-    );
     let (topics, partitions) = rows::log_arrays(queries.iter().map(|q| &q.log));
-    let find = find.bind(topics).bind(partitions).bind(queries.iter().map(|q| q.from.0).collect::<Vec<_>>());
+    let find = sqlx::query(FIND_SEGMENTS).bind(topics).bind(partitions).bind(queries.iter().map(|q| q.from.0).collect::<Vec<_>>());
     let find = find.bind(queries.iter().map(|q| i64::try_from(q.max_bytes).unwrap_or(i64::MAX).max(1)).collect::<Vec<_>>());
     let find = find.bind(queries.iter().map(|q| rows::limit(q.max_segments)).collect::<Vec<_>>());
     session.fetch_all(find).await

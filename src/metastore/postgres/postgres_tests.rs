@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::*;
 use crate::metastore::contract::Postgres;
@@ -238,4 +238,28 @@ async fn restarted_connections_are_replaced() {
             Err(error) => assert!(matches!(error, MetaError::Unavailable(_)) && attempt < 10, "{error}"),
         }
     }
+}
+
+/// Looking up where a fetch begins once took as long as the log had segments: what is read must be what is returned, wherever in the log it lies.
+#[tokio::test]
+async fn a_look_up_reads_the_segments_it_returns_and_no_others() {
+    let postgres = Postgres::fresh().await;
+    let id = rows::uuid(topic(&postgres.metastore, 1, 1).await.0);
+    let mut connection = beside(&postgres).await;
+    let fill = sqlx::query(
+        "INSERT INTO segments (topic_id, partition, last_offset, base_offset, object_id, byte_start, byte_len, record_count, \
+         max_timestamp, max_timestamp_so_far, level) \
+         SELECT $1, 0, n * 10 + 9, n * 10, gen_random_uuid(), 0, 1000, 10, n, n, 0 FROM generate_series(0, 29999) AS n",
+    );
+    fill.bind(id).execute(&mut connection).await.expect("filled");
+    let pool = postgres.config.pool(1);
+    for wanted in [0i64, 150_000, 299_900] {
+        let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {}", log::FIND_SEGMENTS);
+        let plan = sqlx::query(AssertSqlSafe(explain)).bind(vec![id]).bind(vec![0i32]).bind(vec![wanted]);
+        let plan = plan.bind(vec![i64::MAX]).bind(vec![7i64]).fetch_all(&pool).await.expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|line| sqlx::Row::get(line, 0)).collect();
+        let step = plan.iter().find(|line| line.contains(" on segments")).expect("segments are read");
+        assert!(step.contains("Index Scan") && step.contains("(actual rows=7"), "{}", plan.join("\n"));
+    }
+    pool.close().await;
 }

@@ -83,7 +83,9 @@ impl SqliteMetastore {
         let migrations = migrations();
         applied_is_known(&versions(&migrations), &self.applied_migrations().await?)?;
         // No lock is needed: this process has the file for itself.
-        migrations.run(&self.writer).await.map_err(migrating)
+        migrations.run(&self.writer).await.map_err(migrating)?;
+        // For the same reason whoever still has a lease is dead: a broker that was killed comes back under the id it had.
+        sqlx::query("DELETE FROM agents").execute(&self.writer).await.map(drop).map_err(reading)
     }
 
     pub(super) async fn compare_schema(&self) -> Result<()> {

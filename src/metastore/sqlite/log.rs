@@ -16,6 +16,16 @@ use crate::metastore::{Decide, Log, LogView, Result, Round, RoundLimits, Segment
 use crate::partition::ObjectVerdict;
 use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
 
+/// Two probes a query: one for the last row wanted, one to read up to it. An OFFSET cannot differ between queries, so the largest one serves all;
+/// [`views`] cuts.
+const FIND_SEGMENTS: &str = "\
+     SELECT j.key, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes, s.* \
+     FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1 \
+     LEFT JOIN segments s ON s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_offset >= j.value ->> 2 \
+     AND s.last_offset <= coalesce((SELECT l.last_offset FROM segments l WHERE l.topic_id = p.topic_id \
+     AND l.partition = p.partition AND l.last_offset >= j.value ->> 2 ORDER BY l.last_offset LIMIT 1 \
+     OFFSET ?2), 9223372036854775807) ORDER BY j.key, s.last_offset";
+
 #[async_trait]
 impl Log for SqliteMetastore {
     async fn append(&self, events: &[WriteEvent]) -> Result<()> {
@@ -76,23 +86,13 @@ impl Log for SqliteMetastore {
     }
 
     async fn segments(&self, queries: &[SegmentQuery]) -> Result<Vec<Option<LogView>>> {
-        // Two probes a query: one for the last row wanted, one to read up to it. An OFFSET cannot differ between queries, so the
-        // largest one serves all; `views` cuts.
-        let find = sqlx::query(
-            "SELECT j.key, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes, s.* \
-             FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1 \
-             LEFT JOIN segments s ON s.topic_id = p.topic_id AND s.partition = p.partition AND s.last_offset >= j.value ->> 2 \
-             AND s.last_offset <= coalesce((SELECT l.last_offset FROM segments l WHERE l.topic_id = p.topic_id \
-             AND l.partition = p.partition AND l.last_offset >= j.value ->> 2 ORDER BY l.last_offset LIMIT 1 \
-             OFFSET ?2), 9223372036854775807) ORDER BY j.key, s.last_offset",
-        );
         let mut asked = Rows::new();
         for query in queries {
             asked.row().log(&query.log).int(query.from.0);
         }
         let most = queries.iter().map(|q| q.max_segments).max().unwrap_or(0);
         let last = i64::try_from(most.saturating_sub(1)).unwrap_or(i64::MAX);
-        let found = find.bind(asked.finish()).bind(last).fetch_all(self.readers()).await.map_err(reading)?;
+        let found = sqlx::query(FIND_SEGMENTS).bind(asked.finish()).bind(last).fetch_all(self.readers()).await.map_err(reading)?;
         views(queries, &found).map_err(reading)
     }
 
@@ -162,4 +162,26 @@ fn views(queries: &[SegmentQuery], found: &[SqliteRow]) -> std::result::Result<V
         }
     }
     Ok((0..queries.len()).map(|key| views.remove(&key).map(|(view, _)| view)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::metastore::Metastore as _;
+    use crate::metastore::sqlite::SqliteConfig;
+
+    /// A look-up that reads a table from end to end costs more the longer its log is.
+    #[tokio::test]
+    async fn a_look_up_uses_indexes_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let opened = SqliteMetastore::open(SqliteConfig::new(directory.path()), std::sync::Arc::new(SystemClock)).await;
+        let metastore = opened.expect("opened");
+        metastore.migrate().await.expect("migrated");
+        let explain = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {FIND_SEGMENTS}"))).bind("[]").bind(0);
+        let steps = explain.fetch_all(metastore.readers()).await.expect("a plan");
+        let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        let scans: Vec<&String> = steps.iter().filter(|step| step.starts_with("SCAN") && !step.starts_with("SCAN j VIRTUAL")).collect();
+        assert!(scans.is_empty() && steps.iter().filter(|step| step.starts_with("SEARCH")).count() == 3, "{steps:#?}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::types::ByteRange;
 /// Memory, position and length of each access are multiples of this: the largest block size that is in use.
 const BLOCK: usize = 4096;
 #[cfg(target_os = "linux")]
-const FLAG: i32 = libc::O_DIRECT;
+const FLAG: i32 = rustix::fs::OFlags::DIRECT.bits() as i32;
 #[cfg(not(target_os = "linux"))]
 const FLAG: i32 = 0;
 /// Shorter accesses are better served by the page cache.
