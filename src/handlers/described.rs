@@ -54,6 +54,14 @@ impl Described {
         Described { name: name.to_owned(), value, source, kind, doc, read_only: true, synonyms }
     }
 
+    /// Also tells the default, if it is not the value itself.
+    pub(super) fn with_default(mut self, default: &str) -> Self {
+        if self.source != Source::Default {
+            self.synonyms.push(Candidate { name: self.name.clone(), value: default.to_owned(), source: Source::Default });
+        }
+        self
+    }
+
     fn of(known: &Config, set: &Configs, default: String, source_if_set: Source) -> Self {
         let mut synonyms = Vec::new();
         if let Some(value) = set.get(known.name) {

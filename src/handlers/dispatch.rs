@@ -13,8 +13,9 @@ use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
     alter_configs, alter_partition_reassignments, api_versions, create_acls, create_partitions, create_topics, delete_acls, delete_records,
     delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
-    describe_topic_partitions, elect_leaders, fetch, find_coordinator, incremental_alter_configs, init_producer_id, list_config_resources,
-    list_offsets, list_partition_reassignments, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce, update_features,
+    describe_topic_partitions, describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
+    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, produce, update_features,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -97,6 +98,7 @@ impl Handlers {
             Api::AlterPartitionReassignments => self.later(request, alter_partition_reassignments::answer),
             Api::ListPartitionReassignments => self.later(request, list_partition_reassignments::answer),
             Api::DescribeClientQuotas => self.later(request, describe_client_quotas::answer),
+            Api::DescribeUserScramCredentials => self.later(request, describe_user_scram_credentials::answer),
             Api::UpdateFeatures => self.later(request, update_features::answer),
             Api::DescribeProducers => self.later(request, describe_producers::answer),
             Api::ListConfigResources => self.later(request, list_config_resources::answer),

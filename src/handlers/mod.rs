@@ -26,6 +26,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 mod described;
 mod dispatch;
 mod elect_leaders;

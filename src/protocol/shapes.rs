@@ -194,6 +194,8 @@ pub const LIST_PARTITION_REASSIGNMENTS: Struct = plain(&[all(I32), all(LOGS)]);
 
 pub const DESCRIBE_CLIENT_QUOTAS: Struct = plain(&[all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(I8), all(STR)])))), all(BOOL)]);
 
+pub const DESCRIBE_USER_SCRAM_CREDENTIALS: Struct = plain(&[all(Shape::List(&Shape::Struct(&plain(&[all(STR)]))))]);
+
 pub const UPDATE_FEATURES: Struct = plain(&[all(I32), all(Shape::List(&Shape::Struct(&FEATURE_UPDATE))), since(1, BOOL)]);
 const FEATURE_UPDATE: Struct = plain(&[all(STR), all(I16), between(0, 0, BOOL), since(1, I8)]);
 

@@ -5,10 +5,10 @@ use kafka_protocol::messages::{
     AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreateAclsRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, TopicName, UpdateFeaturesRequest, fetch_response,
-    produce_request,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FetchResponse, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, ResponseHeader, TopicName, UpdateFeaturesRequest, fetch_response, produce_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -129,6 +129,7 @@ fn judge_any(api: Api, request: &Request) -> Result<(), TestCaseError> {
         Api::AlterPartitionReassignments => judge::<AlterPartitionReassignmentsRequest>(request),
         Api::ListPartitionReassignments => judge::<ListPartitionReassignmentsRequest>(request),
         Api::DescribeClientQuotas => judge::<DescribeClientQuotasRequest>(request),
+        Api::DescribeUserScramCredentials => judge::<DescribeUserScramCredentialsRequest>(request),
         Api::UpdateFeatures => judge::<UpdateFeaturesRequest>(request),
         Api::DescribeProducers => judge::<DescribeProducersRequest>(request),
         Api::ListConfigResources => judge::<ListConfigResourcesRequest>(request),

@@ -7,13 +7,15 @@ use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreateAclsRequest, CreatePartitionsRequest, DeleteAclsRequest, DeleteRecordsRequest,
     DescribeAclsRequest, DescribeClientQuotasRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest, describe_producers_request,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest,
+    describe_producers_request,
 };
 
 use super::{World, text, wire};
@@ -262,6 +264,9 @@ async fn what_is_not_there_is_said_to_be_absent() {
         let quotas = world.ask(version, &DescribeClientQuotasRequest::default()).await;
         assert_eq!((quotas.error_code, quotas.entries), (0, Some(vec![])));
     }
+    let users = DescribeUserScramCredentialsRequest::default().with_users(Some(vec![UserName::default().with_name(text("u"))]));
+    assert_eq!(world.ask(0, &users).await.results[0].error_code, 91);
+    assert!(world.ask(0, &users.with_users(None)).await.results.is_empty());
     for version in 0..=2 {
         let update = FeatureUpdateKey::default().with_feature(text("metadata.version")).with_max_version_level(7);
         let answer = world.ask(version, &UpdateFeaturesRequest::default().with_feature_updates(vec![update])).await;
