@@ -65,7 +65,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("MATERIALIZE_MAX_PARKED", "1000", "most such batches in one partition"),
     setting("PRODUCER_EXPIRY_MS", "86400000", "idempotent producers that send nothing for so long are forgotten"),
     setting("FETCH_MAX_BYTES", "52428800", "most bytes of one fetch response"),
-    differs("FETCH_READ_AHEAD_BYTES", "16777216", "0", "how far ahead of a lagging consumer objects are read; 0 for not at all"),
+    differs("FETCH_READ_AHEAD_BYTES", "16777216", "8388608", "how far ahead of a lagging consumer objects are read; 0 for not at all"),
     setting("MAX_CONNECTIONS", "20000", "most client connections"),
     setting("MAX_REQUEST_BYTES", "104857600", "largest request; a longer one closes its connection"),
     setting("CONNECTION_IDLE_MS", "600000", "a connection that is silent for so long is closed"),
