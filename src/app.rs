@@ -186,7 +186,8 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
-        let handlers = Handlers::new(handler_config(&config, cluster_id.clone(), agent.clone()), broker_parts(&parts, &rooms));
+        let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), agent.clone()) };
+        let handlers = Handlers::new(handler_config, broker_parts(&parts, &rooms));
         let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
         let budget = Budget::new(config.buffer.max_bytes);
         metrics.watch_held({
@@ -296,6 +297,7 @@ fn handler_config(config: &Config, cluster_id: String, agent: Agent) -> HandlerC
         max_request_bytes: config.connections.max_request_bytes,
         max_connections: config.connections.max_connections,
         connection_idle_ms: u64::try_from(config.connections.idle.as_millis()).unwrap_or(u64::MAX),
+        log_dir: String::new(),
         deferred: config.buffer.deferred,
     }
 }

@@ -247,6 +247,32 @@ fn the_metrics_document_names_what_the_code_has() {
     assert_eq!(names, documented);
 }
 
+/// What docs/PROTOCOL.md says of each API, from the one table of the code.
+fn protocol_table() -> String {
+    use yaks::protocol::versions::{APIS, State};
+    let line = |row: &yaks::protocol::ApiRow| {
+        let versions = if row.min == row.max { row.min.to_string() } else { format!("{}-{}", row.min, row.max) };
+        match row.state {
+            State::Served(..) => format!("| {} | {} | {versions} | |\n", row.key, row.name),
+            State::NotServed(reason) => format!("| {} | {} | - | {reason} |\n", row.key, row.name),
+        }
+    };
+    format!("| Key | API | Versions served | Why not |\n|---|---|---|---|\n{}", APIS.iter().map(line).collect::<String>())
+}
+
+#[test]
+fn the_protocol_document_has_the_table_of_the_code() {
+    let (document, table) = (read("docs/PROTOCOL.md"), protocol_table());
+    let (begin, end) = ("<!-- apis: generated -->\n", "<!-- end -->");
+    let (before, rest) = document.split_once(begin).expect("a marker");
+    let (is, after) = rest.split_once(end).expect("an end");
+    if is != table && std::env::var_os("YAKS_TEST_UPDATE_DOCS").is_some() {
+        std::fs::write(root().join("docs/PROTOCOL.md"), format!("{before}{begin}{table}{end}{after}")).expect("written");
+        return;
+    }
+    assert_eq!(is, table, "run with YAKS_TEST_UPDATE_DOCS=1 to write it anew");
+}
+
 fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(Path::new(name))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }

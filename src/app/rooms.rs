@@ -93,6 +93,7 @@ impl Rooms {
         let sweeps = SweepParts {
             topics,
             log: Arc::clone(&log),
+            log_admin: Arc::clone(&parts.metastore) as _,
             clock: Arc::clone(&parts.clock),
             jobs: parts.metrics.jobs.clone(),
             materializer: parts.metrics.materializer.clone(),

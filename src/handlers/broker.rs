@@ -29,6 +29,8 @@ pub struct HandlerConfig {
     pub max_request_bytes: usize,
     pub max_connections: usize,
     pub connection_idle_ms: u64,
+    /// What clients are told for a log directory: where the records are.
+    pub log_dir: String,
     /// Answer batches without a producer id before they have offsets, where the topic does not say.
     pub deferred: bool,
 }

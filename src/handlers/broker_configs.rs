@@ -1,36 +1,50 @@
 //! The configurations of a broker that clients look for, from this agent's settings. Pure.
 
 use super::broker::HandlerConfig;
-use super::describe_configs::{Described, Kind, Source};
+use super::configs::Kind;
+use super::described::{Described, Source};
 use super::offset_commit::METADATA_MAX;
 use super::placement::Node;
 
 /// What is told of one broker, in order of name. They are set in the environment, so clients cannot change them.
 pub(super) fn of_broker(node: &Node, config: &HandlerConfig) -> Vec<Described> {
-    let set = |name: &str, kind, value: String, doc| Described::new(name, Some(value), Source::StaticBroker, kind, doc).read_only();
-    let fixed = |name: &str, kind, value: &str, doc| Described::new(name, Some(value.to_owned()), Source::Default, kind, doc).read_only();
+    let set = |name: &str, kind, value: String, doc| Described::read_only(name, Some(value), Source::StaticBroker, kind, doc);
+    // What is set to its default cannot be told from what is not set.
+    let differs = |name: &str, kind, value: String, default: &str, doc| {
+        let source = if value == default { Source::Default } else { Source::StaticBroker };
+        Described::read_only(name, Some(value), source, kind, doc).with_default(default)
+    };
+    let fixed = |name: &str, kind, value: &str, doc| Described::read_only(name, Some(value.to_owned()), Source::Default, kind, doc);
     let listener = format!("PLAINTEXT://{}:{}", node.host, node.port);
     vec![
         set("advertised.listeners", Kind::List, listener.clone(), "Where clients are told to connect (YAKS_ADVERTISED_HOST, _PORT)."),
-        set("auto.create.topics.enable", Kind::Boolean, config.auto_create_topics.to_string(), "YAKS_AUTO_CREATE_TOPICS."),
+        differs("auto.create.topics.enable", Kind::Boolean, config.auto_create_topics.to_string(), "true", "YAKS_AUTO_CREATE_TOPICS."),
         set("broker.id", Kind::Int, node.id.to_string(), "The node id: leased, or YAKS_NODE_ID."),
-        Described::new("broker.rack", node.rack.clone(), Source::StaticBroker, Kind::String, "YAKS_RACK.").read_only(),
+        Described::read_only("broker.rack", node.rack.clone(), Source::StaticBroker, Kind::String, "YAKS_RACK."),
         fixed("compression.type", Kind::String, "producer", "Batches are kept as the producer compressed them."),
-        set("connections.max.idle.ms", Kind::Long, config.connection_idle_ms.to_string(), "YAKS_CONNECTION_IDLE_MS."),
+        differs("connections.max.idle.ms", Kind::Long, config.connection_idle_ms.to_string(), "600000", "YAKS_CONNECTION_IDLE_MS."),
         fixed("default.replication.factor", Kind::Int, "1", "The object store keeps records safe in its own way."),
         fixed("delete.topic.enable", Kind::Boolean, "true", "Topics can be deleted."),
-        set("fetch.max.bytes", Kind::Int, config.fetch_max_bytes.to_string(), "YAKS_FETCH_MAX_BYTES."),
+        differs("fetch.max.bytes", Kind::Int, config.fetch_max_bytes.to_string(), "52428800", "YAKS_FETCH_MAX_BYTES."),
         set("listeners", Kind::List, listener, "Where clients are told to connect."),
         fixed("log.cleanup.policy", Kind::List, "delete", "What becomes of old records where the topic does not say."),
+        set("log.dirs", Kind::String, config.log_dir.clone(), "Where the records are."),
         fixed("log.message.timestamp.type", Kind::String, "CreateTime", "Whose clock timestamps are from where the topic does not say."),
         fixed("log.retention.bytes", Kind::Long, "-1", "How large a partition may grow where the topic does not say."),
         fixed("log.retention.ms", Kind::Long, "604800000", "How long records are kept where the topic does not say."),
-        set("max.connections", Kind::Int, config.max_connections.to_string(), "YAKS_MAX_CONNECTIONS."),
-        set("message.max.bytes", Kind::Int, config.message_max_bytes.to_string(), "The largest batch where the topic does not say."),
+        differs("max.connections", Kind::Int, config.max_connections.to_string(), "20000", "YAKS_MAX_CONNECTIONS."),
+        differs(
+            "message.max.bytes",
+            Kind::Int,
+            config.message_max_bytes.to_string(),
+            "1048588",
+            "The largest batch where the topic does not say.",
+        ),
         fixed("min.insync.replicas", Kind::Int, "1", "Every acknowledged record is durable."),
         set("node.id", Kind::Int, node.id.to_string(), "The node id: leased, or YAKS_NODE_ID."),
-        set("num.partitions", Kind::Int, config.default_partitions.to_string(), "YAKS_DEFAULT_PARTITIONS."),
+        differs("num.partitions", Kind::Int, config.default_partitions.to_string(), "1", "YAKS_DEFAULT_PARTITIONS."),
         fixed("offset.metadata.max.bytes", Kind::Int, &METADATA_MAX.to_string(), "The longest metadata of a committed offset."),
-        set("socket.request.max.bytes", Kind::Int, config.max_request_bytes.to_string(), "YAKS_MAX_REQUEST_BYTES."),
+        fixed("process.roles", Kind::List, "broker", "Every agent is a broker; there are no controllers."),
+        differs("socket.request.max.bytes", Kind::Int, config.max_request_bytes.to_string(), "104857600", "YAKS_MAX_REQUEST_BYTES."),
     ]
 }

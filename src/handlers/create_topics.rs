@@ -4,7 +4,7 @@
 //!
 //! Replication: any factor from 1 up is accepted, because the object store keeps records safe in its own way; it is reported as 1.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -15,24 +15,22 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::broker::{Broker, Outcome};
-use super::error::{self, Asked};
-use super::topic_configs;
+use super::described::{self, Described};
+use super::error::{self, Refused};
+use super::topic_configs::TOPIC;
 use super::topics::Key;
-use crate::metastore::{Creation, Topic};
+use crate::metastore::{Configs, Creation, Topic};
 use crate::types::{TopicId, TopicName};
 
 /// The replication factor that every topic is reported to have.
 const REPLICATION: i16 = 1;
 const DETAILS_SINCE: i16 = 5;
 
-/// Why a topic is not created: a code and words for the client.
-type Refused = (ResponseError, String);
-
 /// A topic as it is to be created.
 struct Wish {
     name: TopicName,
     partitions: i32,
-    configs: BTreeMap<String, String>,
+    configs: Configs,
 }
 
 pub(super) async fn answer(broker: Arc<Broker>, request: CreateTopicsRequest, version: i16) -> Outcome<CreateTopicsResponse> {
@@ -55,7 +53,7 @@ pub(super) async fn answer(broker: Arc<Broker>, request: CreateTopicsRequest, ve
 async fn create(broker: &Broker, topic: &CreatableTopic, validate_only: bool) -> Result<Topic, Refused> {
     let wish = check(broker, topic)?;
     let exists = || (ResponseError::TopicAlreadyExists, format!("Topic '{}' already exists.", wish.name));
-    let failed = |failed| (error::meta(Asked::Admin, &failed), failed.to_string());
+    let failed = |failed| error::refused(&failed);
     if validate_only {
         let known = broker.topics.find(&[Key::Name(wish.name.clone())]).await.map_err(failed)?;
         let planned = || Topic {
@@ -125,15 +123,14 @@ fn assigned(topic: &CreatableTopic) -> Result<i32, Refused> {
     Ok(indexes.len() as i32)
 }
 
-fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> {
-    let invalid = |reason: String| (ResponseError::InvalidConfig, reason);
-    let mut configs = BTreeMap::new();
+fn configs(topic: &CreatableTopic) -> Result<Configs, Refused> {
+    let mut configs = Configs::new();
     for config in &topic.configs {
-        let name = config.name.to_string();
-        let value = config.value.as_ref().ok_or_else(|| invalid(format!("Null value not supported for topic configs: {name}")))?;
-        topic_configs::check(&name, value).map_err(invalid)?;
-        configs.insert(name, value.trim().to_owned());
+        let value = config.value.as_ref();
+        let null = || (ResponseError::InvalidConfig, format!("Null value not supported for topic configs: {}", &*config.name));
+        configs.insert(config.name.to_string(), value.ok_or_else(null)?.trim().to_owned());
     }
+    TOPIC.check(&configs)?;
     Ok(configs)
 }
 
@@ -156,11 +153,11 @@ fn result(name: WireName, outcome: Result<Topic, Refused>, version: i16, broker:
 }
 
 fn described(topic: &Topic, broker: &Broker) -> Vec<CreatableTopicConfigs> {
-    let config = |config: super::describe_configs::Described| {
+    let config = |config: Described| {
         CreatableTopicConfigs::default()
             .with_name(StrBytes::from_string(config.name))
             .with_value(config.value.map(StrBytes::from_string))
             .with_config_source(config.source.code())
     };
-    super::describe_configs::of_topic(topic, &broker.config).into_iter().map(config).collect()
+    described::of_topic(&topic.configs, &broker.config).into_iter().map(config).collect()
 }

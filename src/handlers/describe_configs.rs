@@ -1,6 +1,6 @@
-//! DescribeConfigs: v1-4, for topics and brokers: every configuration with its value, default, source and meaning.
+//! DescribeConfigs: v1-4, for topics, brokers and groups: every configuration with its value, source, type, meaning and synonyms.
 //!
-//! v1 sources and synonyms (KIP-226). v3 types and documentation (KIP-569). v4 flexible.
+//! v1 sources and synonyms (KIP-226). v3 types and documentation (KIP-569). v4 flexible. Groups since KIP-848, in every version.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,113 +11,12 @@ use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResourc
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::broker::{Broker, HandlerConfig, Outcome};
-use super::error::{self, Asked, NamedBy};
-use super::topic_configs::{MAX_MESSAGE_BYTES, TOPIC_CONFIGS, TopicConfig, Values};
-use super::{broker_configs, topics};
-use crate::metastore::{Topic, TopicQuery};
-use crate::types::TopicName;
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-
-/// Where a value comes from, with Kafka's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Topic,
-    StaticBroker,
-    Default,
-}
-
-impl Source {
-    pub(super) fn code(self) -> i8 {
-        match self {
-            Source::Topic => 1,
-            Source::StaticBroker => 4,
-            Source::Default => 5,
-        }
-    }
-}
-
-/// The type of a value, with Kafka's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Boolean,
-    String,
-    Int,
-    Long,
-    Double,
-    List,
-}
-
-impl Kind {
-    fn code(self) -> i8 {
-        match self {
-            Kind::Boolean => 1,
-            Kind::String => 2,
-            Kind::Int => 3,
-            Kind::Long => 5,
-            Kind::Double => 6,
-            Kind::List => 7,
-        }
-    }
-
-    fn of(values: Values) -> Kind {
-        match values {
-            Values::Boolean => Kind::Boolean,
-            Values::Int(_) => Kind::Int,
-            Values::Long(_) => Kind::Long,
-            Values::Ratio => Kind::Double,
-            Values::OneOf(_) => Kind::String,
-            Values::ListOf(_) | Values::List => Kind::List,
-        }
-    }
-}
-
-/// One configuration of a topic or broker as it is.
-#[derive(Debug, Clone)]
-pub(super) struct Described {
-    pub(super) name: String,
-    pub(super) value: Option<String>,
-    pub(super) source: Source,
-    kind: Kind,
-    doc: &'static str,
-    read_only: bool,
-    /// The value it would have if it were not set, where that is told.
-    default: Option<String>,
-}
-
-impl Described {
-    pub(super) fn new(name: &str, value: Option<String>, source: Source, kind: Kind, doc: &'static str) -> Self {
-        Described { name: name.to_owned(), value, source, kind, doc, read_only: false, default: None }
-    }
-
-    pub(super) fn read_only(self) -> Self {
-        Described { read_only: true, ..self }
-    }
-}
-
-/// Every configuration of a topic.
-pub(super) fn of_topic(topic: &Topic, config: &HandlerConfig) -> Vec<Described> {
-    TOPIC_CONFIGS.iter().map(|known| of_topic_config(known, topic, config)).collect()
-}
-
-fn of_topic_config(known: &TopicConfig, topic: &Topic, config: &HandlerConfig) -> Described {
-    let default = match known.name {
-        MAX_MESSAGE_BYTES => config.message_max_bytes.to_string(),
-        "yaks.produce.offsets" => if config.deferred { "deferred" } else { "verdict" }.to_owned(),
-        _ => known.default.to_owned(),
-    };
-    let (value, source) = match topic.configs.get(known.name) {
-        Some(set) => (set.clone(), Source::Topic),
-        None => (default.clone(), Source::Default),
-    };
-    let described = Described::new(known.name, Some(value), source, Kind::of(known.values), known.doc);
-    Described { default: Some(default), ..described }
-}
-
-/// A configuration of a resource cannot be told.
-type Refused = (ResponseError, String);
+use super::broker::{Broker, Outcome};
+use super::broker_configs;
+use super::described::{self, Candidate, Described};
+use super::error::{self, Refused};
+use super::resources::{self, Resource};
+use crate::types::GroupId;
 
 pub(super) async fn answer(broker: Arc<Broker>, request: DescribeConfigsRequest, _version: i16) -> Outcome<DescribeConfigsResponse> {
     let mut results = Vec::with_capacity(request.resources.len());
@@ -130,30 +29,26 @@ pub(super) async fn answer(broker: Arc<Broker>, request: DescribeConfigsRequest,
 }
 
 async fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Described>, Refused> {
-    match resource.resource_type {
-        TOPIC => describe_topic(broker, &resource.resource_name).await,
-        BROKER => describe_broker(broker, &resource.resource_name).await,
-        other => Err((ResponseError::InvalidRequest, format!("resources of type {other} have no configurations here"))),
+    match Resource::parse(resource.resource_type, &resource.resource_name)? {
+        Resource::Topic(name) => Ok(described::of_topic(&resources::topic(broker, &name).await?.topic.configs, &broker.config)),
+        // Nothing can be set for all brokers at once, and nobody made a subscription to telemetry: none, as Kafka tells it.
+        Resource::AllBrokers | Resource::ClientMetrics(_) => Ok(Vec::new()),
+        Resource::Broker(name) => describe_broker(broker, &name).await,
+        Resource::BrokerLogger(_) => Err((ResponseError::InvalidRequest, resources::LOGGERS.to_owned())),
+        Resource::Group(group) => describe_group(broker, group).await,
     }
 }
 
-async fn describe_topic(broker: &Broker, name: &str) -> Result<Vec<Described>, Refused> {
-    let name = TopicName::parse(name).map_err(|reason| (ResponseError::InvalidTopicException, reason))?;
-    let unknown = || (NamedBy::Name.unknown(), format!("there is no topic {name}"));
-    let found = topics::read(&broker.topics, &TopicQuery::Names(vec![name.clone()])).await;
-    let found = found.map_err(|failed| (error::meta(Asked::Admin, &failed), failed.to_string()))?;
-    found.first().map(|found| of_topic(&found.topic, &broker.config)).ok_or_else(unknown)
-}
-
-/// An empty name means what holds for all brokers, of which nothing can be set.
 async fn describe_broker(broker: &Broker, name: &str) -> Result<Vec<Described>, Refused> {
-    if name.is_empty() {
-        return Ok(Vec::new());
-    }
     let nodes = broker.nodes.live().await;
     let node = nodes.iter().find(|node| node.id.to_string() == name);
     let unknown = || (ResponseError::InvalidRequest, format!("there is no broker {name}"));
     node.map(|node| broker_configs::of_broker(node, &broker.config)).ok_or_else(unknown)
+}
+
+async fn describe_group(broker: &Broker, group: GroupId) -> Result<Vec<Described>, Refused> {
+    let found = broker.parts.metastore.group_configs(&[group]).await.map_err(|failed| error::refused(&failed))?;
+    Ok(described::of_group(&found.into_iter().next().unwrap_or_default()))
 }
 
 fn result(
@@ -176,7 +71,7 @@ fn result(
 }
 
 fn wire(described: Described, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
-    let synonyms = if request.include_synonyms { synonyms(&described) } else { Vec::new() };
+    let synonyms = if request.include_synonyms { described.synonyms.into_iter().map(synonym).collect() } else { Vec::new() };
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_string(described.name))
         .with_value(described.value.map(StrBytes::from_string))
@@ -187,17 +82,9 @@ fn wire(described: Described, request: &DescribeConfigsRequest) -> DescribeConfi
         .with_documentation(request.include_documentation.then(|| StrBytes::from_static_str(described.doc)))
 }
 
-/// All values the configuration could have, the one that counts first.
-fn synonyms(described: &Described) -> Vec<DescribeConfigsSynonym> {
-    let synonym = |value: &Option<String>, source: Source| {
-        DescribeConfigsSynonym::default()
-            .with_name(StrBytes::from_string(described.name.clone()))
-            .with_value(value.clone().map(StrBytes::from_string))
-            .with_source(source.code())
-    };
-    let mut synonyms = vec![synonym(&described.value, described.source)];
-    if described.source != Source::Default && described.default.is_some() {
-        synonyms.push(synonym(&described.default, Source::Default));
-    }
-    synonyms
+fn synonym(candidate: Candidate) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym::default()
+        .with_name(StrBytes::from_string(candidate.name))
+        .with_value(Some(StrBytes::from_string(candidate.value)))
+        .with_source(candidate.source.code())
 }

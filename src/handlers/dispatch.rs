@@ -11,8 +11,11 @@ use tokio::time::Instant;
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
-    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id,
-    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+    alter_configs, alter_partition_reassignments, api_versions, create_acls, create_partitions, create_topics, delete_acls, delete_records,
+    delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
+    describe_topic_partitions, describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
+    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, produce, update_features,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -83,6 +86,23 @@ impl Handlers {
             Api::OffsetForLeaderEpoch => self.later(request, offset_for_leader_epoch::answer),
             Api::DescribeConfigs => self.later(request, describe_configs::answer),
             Api::DescribeCluster => self.later(request, describe_cluster::answer),
+            Api::CreatePartitions => Ok(now(self.later(request, create_partitions::answer)?).await),
+            Api::AlterConfigs => Ok(now(self.later(request, alter_configs::answer)?).await),
+            Api::IncrementalAlterConfigs => Ok(now(self.later(request, incremental_alter_configs::answer)?).await),
+            Api::DeleteRecords => Ok(now(self.later(request, delete_records::answer)?).await),
+            Api::DescribeAcls => self.later(request, describe_acls::answer),
+            Api::CreateAcls => self.later(request, create_acls::answer),
+            Api::DeleteAcls => self.later(request, delete_acls::answer),
+            Api::DescribeLogDirs => self.later(request, describe_log_dirs::answer),
+            Api::ElectLeaders => self.later(request, elect_leaders::answer),
+            Api::AlterPartitionReassignments => self.later(request, alter_partition_reassignments::answer),
+            Api::ListPartitionReassignments => self.later(request, list_partition_reassignments::answer),
+            Api::DescribeClientQuotas => self.later(request, describe_client_quotas::answer),
+            Api::DescribeUserScramCredentials => self.later(request, describe_user_scram_credentials::answer),
+            Api::UpdateFeatures => self.later(request, update_features::answer),
+            Api::DescribeProducers => self.later(request, describe_producers::answer),
+            Api::ListConfigResources => self.later(request, list_config_resources::answer),
+            Api::DescribeTopicPartitions => self.later(request, describe_topic_partitions::answer),
         }
     }
 

@@ -11,6 +11,14 @@ use crate::records::batch::BatchError;
 /// Kafka's code for "no error".
 pub(super) const NONE: i16 = 0;
 
+/// Why something that a client asked for is not done: a code, and words for the client.
+pub(super) type Refused = (ResponseError, String);
+
+/// Why administration failed at the metastore.
+pub(super) fn refused(failed: &MetaError) -> Refused {
+    (meta(Asked::Admin, failed), failed.to_string())
+}
+
 /// Whom an unavailable metastore keeps waiting: each API's clients retry on other codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {

@@ -25,7 +25,7 @@ use crate::protocol::{Request, codec};
 use crate::types::{TopicId, TopicName, TopicPartition};
 
 /// Read, write, create, delete, alter, describe, describe and alter configurations: all there is, without access control (KIP-430).
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Create, alter, describe, cluster action, describe and alter configurations, idempotent write.
 pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 

@@ -6,20 +6,41 @@
 //! Words: *the ordered stage* of a request runs before the next request of its connection is looked at ([`Serve::begin`]); a *node* is what clients
 //! take for a broker: one advertised address, however many agents are behind it.
 
+mod alter;
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod broker;
 mod broker_configs;
+mod configs;
+mod create_acls;
+mod create_partitions;
 mod create_topics;
+mod delete_acls;
+mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_user_scram_credentials;
+mod described;
 mod dispatch;
+mod elect_leaders;
 mod error;
+mod features;
 mod fetch;
 mod find_coordinator;
 mod fresh;
+mod group_configs;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod nodes;
 mod offset_commit;
@@ -27,15 +48,18 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod placement;
 mod produce;
+mod resources;
 mod serve;
 #[cfg(test)]
 mod tests;
 mod topic_configs;
 mod topics;
+mod update_features;
 
 pub use broker::{BrokerParts, HandlerConfig};
 pub use dispatch::Handlers;
 pub use fetch::ReadLog;
+pub use group_configs::GroupSettings;
 pub use produce::Submit;
 pub use serve::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
 pub use topic_configs::DEFAULT_MAX_MESSAGE_BYTES;

@@ -1,6 +1,7 @@
 //! The configurations a topic can have: names, types, defaults, what they do here, and which values they take. Pure.
 
-use std::collections::BTreeMap;
+use super::configs::{Config, Kind, Table, Values};
+use crate::metastore::Configs;
 
 /// Kafka's default of `max.message.bytes`.
 pub const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
@@ -10,141 +11,133 @@ const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const TIMESTAMP_BEFORE: &str = "message.timestamp.before.max.ms";
 const TIMESTAMP_AFTER: &str = "message.timestamp.after.max.ms";
 const CLEANUP_POLICY: &str = "cleanup.policy";
-const PRODUCE_OFFSETS: &str = "yaks.produce.offsets";
-
-/// Which values a configuration takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Values {
-    Boolean,
-    /// A whole number of 32 bits, from this up.
-    Int(i32),
-    /// A whole number of 64 bits, from this up.
-    Long(i64),
-    /// From 0 to 1.
-    Ratio,
-    OneOf(&'static [&'static str]),
-    /// A list of these, each at most once, at least one.
-    ListOf(&'static [&'static str]),
-    /// Any list: accepted, without effect.
-    List,
-}
-
-impl Values {
-    /// What is wrong with `value`, in words for the client.
-    fn check(self, value: &str) -> Result<(), String> {
-        let value = value.trim();
-        match self {
-            Values::Boolean if matches!(value, "true" | "false") => Ok(()),
-            Values::Boolean => Err("it must be true or false".to_owned()),
-            Values::Int(min) => at_least(value.parse::<i32>().map(i64::from), i64::from(min)),
-            Values::Long(min) => at_least(value.parse::<i64>(), min),
-            Values::Ratio => match value.parse::<f64>() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-                Ok(_) | Err(_) => Err("it must be a number from 0 to 1".to_owned()),
-            },
-            Values::OneOf(allowed) if allowed.contains(&value) => Ok(()),
-            Values::OneOf(allowed) => Err(format!("it must be one of {}", allowed.join(", "))),
-            Values::ListOf(allowed) => check_list(value, allowed),
-            Values::List => Ok(()),
-        }
-    }
-}
-
-fn at_least(value: Result<i64, std::num::ParseIntError>, min: i64) -> Result<(), String> {
-    match value {
-        Ok(value) if value >= min => Ok(()),
-        Ok(_) => Err(format!("it must be at least {min}")),
-        Err(_) => Err("it is not a number of the right size".to_owned()),
-    }
-}
-
-fn check_list(value: &str, allowed: &[&str]) -> Result<(), String> {
-    let mut seen = Vec::new();
-    for item in value.split(',').map(str::trim) {
-        if !allowed.contains(&item) || seen.contains(&item) {
-            return Err(format!("it must be a list of {}", allowed.join(", ")));
-        }
-        seen.push(item);
-    }
-    Ok(())
-}
-
-/// One configuration.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TopicConfig {
-    pub(super) name: &'static str,
-    pub(super) values: Values,
-    pub(super) default: &'static str,
-    pub(super) doc: &'static str,
-}
-
-const fn config(name: &'static str, values: Values, default: &'static str, doc: &'static str) -> TopicConfig {
-    TopicConfig { name, values, default, doc }
-}
+const MIN_COMPACTION_LAG: &str = "min.compaction.lag.ms";
+const MAX_COMPACTION_LAG: &str = "max.compaction.lag.ms";
+pub(super) const PRODUCE_OFFSETS: &str = "yaks.produce.offsets";
 
 const FOREVER: &str = "9223372036854775807";
 const NO_EFFECT: &str = "Accepted for compatibility; without effect, since records live in an object store.";
+const NO_TIERS: &str = "all records live in an object store already, there is no second tier";
+const AS_PRODUCED: &str = "batches are kept as their producer compressed them; set compression.type in the producer";
 
-/// In order of name: those of Apache Kafka, and our own.
-pub(super) const TOPIC_CONFIGS: &[TopicConfig] = &[
-    config(
+/// Those of Apache Kafka, and our own.
+pub(super) const TOPIC: Table = Table { resource: "topic", configs: TOPIC_CONFIGS, together };
+
+const TOPIC_CONFIGS: &[Config] = &[
+    Config::new(
         CLEANUP_POLICY,
         Values::ListOf(&["delete", "compact"]),
         "delete",
-        "What becomes of old records. With compact, records need keys.",
-    ),
-    config("compression.gzip.level", Values::Int(-1), "-1", NO_EFFECT),
-    config("compression.lz4.level", Values::Int(1), "9", NO_EFFECT),
-    config(
-        "compression.type",
-        Values::OneOf(&["producer"]),
-        "producer",
-        "Batches are kept as the producer compressed them; nothing else is supported.",
-    ),
-    config("compression.zstd.level", Values::Int(i32::MIN), "3", NO_EFFECT),
-    config("delete.retention.ms", Values::Long(0), "86400000", "How long the mark of a deleted key is kept in a compacted topic."),
-    config("file.delete.delay.ms", Values::Long(0), "60000", NO_EFFECT),
-    config("flush.messages", Values::Long(1), FOREVER, "Every acknowledged record is durable, so there is nothing to flush."),
-    config("flush.ms", Values::Long(0), FOREVER, "Every acknowledged record is durable, so there is nothing to flush."),
-    config("follower.replication.throttled.replicas", Values::List, "", NO_EFFECT),
-    config("index.interval.bytes", Values::Int(0), "4096", NO_EFFECT),
-    config("leader.replication.throttled.replicas", Values::List, "", NO_EFFECT),
-    config("local.retention.bytes", Values::Long(-2), "-2", NO_EFFECT),
-    config("local.retention.ms", Values::Long(-2), "-2", NO_EFFECT),
-    config("max.compaction.lag.ms", Values::Long(1), FOREVER, "The longest time a record may wait for compaction."),
-    config(MAX_MESSAGE_BYTES, Values::Int(0), "1048588", "The largest batch, in bytes, after compression."),
-    config(TIMESTAMP_AFTER, Values::Long(0), "3600000", "How far a record's timestamp may lie ahead of the broker's clock."),
-    config(TIMESTAMP_BEFORE, Values::Long(0), FOREVER, "How far a record's timestamp may lie behind the broker's clock."),
-    config(TIMESTAMP_TYPE, Values::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime", "Whose clock a record's timestamp is from."),
-    config("min.cleanable.dirty.ratio", Values::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted."),
-    config("min.compaction.lag.ms", Values::Long(0), "0", "The shortest time a record stays uncompacted."),
-    config("min.insync.replicas", Values::Int(1), "1", NO_EFFECT),
-    config("preallocate", Values::Boolean, "false", NO_EFFECT),
-    config("remote.storage.enable", Values::Boolean, "false", NO_EFFECT),
-    config("retention.bytes", Values::Long(-1), "-1", "How large a partition may grow before its oldest records go; -1 without limit."),
-    config("retention.ms", Values::Long(-1), "604800000", "How long records are kept; -1 for ever."),
-    config("segment.bytes", Values::Int(14), "1073741824", NO_EFFECT),
-    config("segment.index.bytes", Values::Int(4), "10485760", NO_EFFECT),
-    config("segment.jitter.ms", Values::Long(0), "0", NO_EFFECT),
-    config("segment.ms", Values::Long(1), "604800000", NO_EFFECT),
-    config("unclean.leader.election.enable", Values::Boolean, "false", NO_EFFECT),
-    config(
+        "What becomes of old records. With compact, records need keys. Old records are kept until retention and compaction are served.",
+    )
+    .broker("log.cleanup.policy"),
+    Config::new("compression.gzip.level", Values::Int(-1, 9), "-1", NO_EFFECT).broker("compression.gzip.level"),
+    Config::new("compression.lz4.level", Values::Int(1, 17), "9", NO_EFFECT).broker("compression.lz4.level"),
+    Config::new("compression.type", Values::Only(Kind::String, AS_PRODUCED), "producer", "Batches are kept as their producer compressed them.")
+        .broker("compression.type"),
+    Config::new("compression.zstd.level", Values::Int(-131_072, 22), "3", NO_EFFECT).broker("compression.zstd.level"),
+    Config::new(
+        "delete.retention.ms",
+        Values::Long(0),
+        "86400000",
+        "How long the mark of a deleted key is kept in a compacted topic. Kept for when compaction is served.",
+    )
+    .broker("log.cleaner.delete.retention.ms"),
+    Config::new("file.delete.delay.ms", Values::Long(0), "60000", NO_EFFECT).broker("log.segment.delete.delay.ms"),
+    Config::new("flush.messages", Values::Long(1), FOREVER, "Every acknowledged record is durable, so there is nothing to flush.")
+        .broker("log.flush.interval.messages"),
+    Config::new("flush.ms", Values::Long(0), FOREVER, "Every acknowledged record is durable, so there is nothing to flush.")
+        .broker("log.flush.scheduler.interval.ms"),
+    Config::new("follower.replication.throttled.replicas", Values::List, "", NO_EFFECT),
+    Config::new("index.interval.bytes", Values::Int(0, i32::MAX), "4096", NO_EFFECT).broker("log.index.interval.bytes"),
+    Config::new("leader.replication.throttled.replicas", Values::List, "", NO_EFFECT),
+    Config::new("local.retention.bytes", Values::Long(-2), "-2", NO_EFFECT).broker("log.local.retention.bytes"),
+    Config::new("local.retention.ms", Values::Long(-2), "-2", NO_EFFECT).broker("log.local.retention.ms"),
+    Config::new(
+        MAX_COMPACTION_LAG,
+        Values::Long(1),
+        FOREVER,
+        "The longest time a record may wait for compaction. Kept for when compaction is served.",
+    )
+    .broker("log.cleaner.max.compaction.lag.ms"),
+    Config::new(MAX_MESSAGE_BYTES, Values::Int(0, i32::MAX), "1048588", "The largest batch, in bytes, after compression.")
+        .broker("message.max.bytes"),
+    Config::new(
+        TIMESTAMP_AFTER,
+        Values::Long(0),
+        "3600000",
+        "How far a record's timestamp may lie ahead of the broker's clock; without effect with LogAppendTime.",
+    )
+    .broker("log.message.timestamp.after.max.ms"),
+    Config::new(
+        TIMESTAMP_BEFORE,
+        Values::Long(0),
+        FOREVER,
+        "How far a record's timestamp may lie behind the broker's clock; without effect with LogAppendTime.",
+    )
+    .broker("log.message.timestamp.before.max.ms"),
+    Config::new(TIMESTAMP_TYPE, Values::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime", "Whose clock a record's timestamp is from.")
+        .broker("log.message.timestamp.type"),
+    Config::new(
+        "min.cleanable.dirty.ratio",
+        Values::Ratio,
+        "0.5",
+        "The share of a log that must be uncompacted before it is compacted. Kept for when compaction is served.",
+    )
+    .broker("log.cleaner.min.cleanable.ratio"),
+    Config::new(
+        MIN_COMPACTION_LAG,
+        Values::Long(0),
+        "0",
+        "The shortest time a record stays uncompacted. Kept for when compaction is served.",
+    )
+    .broker("log.cleaner.min.compaction.lag.ms"),
+    Config::new(
+        "min.insync.replicas",
+        Values::Int(1, i32::MAX),
+        "1",
+        "Accepted for compatibility; without effect, since every acknowledged record is as safe as the object store.",
+    )
+    .broker("min.insync.replicas"),
+    Config::new("preallocate", Values::Boolean, "false", NO_EFFECT).broker("log.preallocate"),
+    Config::new("remote.log.copy.disable", Values::Only(Kind::Boolean, NO_TIERS), "false", "There are no tiers: all records live in an object store."),
+    Config::new("remote.log.delete.on.disable", Values::Only(Kind::Boolean, NO_TIERS), "false", "There are no tiers: all records live in an object store."),
+    Config::new("remote.storage.enable", Values::Only(Kind::Boolean, NO_TIERS), "false", "There are no tiers: all records live in an object store."),
+    Config::new(
+        "retention.bytes",
+        Values::Long(-1),
+        "-1",
+        "How large a partition may grow before its oldest records go; -1 without limit. Kept for when retention is served; until then use DeleteRecords.",
+    )
+    .broker("log.retention.bytes"),
+    Config::new(
+        "retention.ms",
+        Values::Long(-1),
+        "604800000",
+        "How long records are kept; -1 for ever. Kept for when retention is served; until then use DeleteRecords.",
+    )
+    .broker_default("log.retention.hours", "168"),
+    Config::new("segment.bytes", Values::Int(14, i32::MAX), "1073741824", NO_EFFECT).broker("log.segment.bytes"),
+    Config::new("segment.index.bytes", Values::Int(4, i32::MAX), "10485760", NO_EFFECT).broker("log.index.size.max.bytes"),
+    Config::new("segment.jitter.ms", Values::Long(0), "0", NO_EFFECT).broker_default("log.roll.jitter.hours", "0"),
+    Config::new("segment.ms", Values::Long(1), "604800000", NO_EFFECT).broker_default("log.roll.hours", "168"),
+    Config::new("unclean.leader.election.enable", Values::Boolean, "false", NO_EFFECT).broker("unclean.leader.election.enable"),
+    Config::new(
         PRODUCE_OFFSETS,
         Values::OneOf(&["verdict", "deferred"]),
-        "",
+        "verdict",
         "When batches of producers without an id are answered: with their offset (verdict), or when durable, with offset -1 (deferred). Unset: as the agent.",
     ),
 ];
 
-/// Checks one configuration that a client sets.
-///
-/// # Errors
-/// What is wrong, in words for the client.
-pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
-    let Some(known) = TOPIC_CONFIGS.iter().find(|config| config.name == name) else {
-        return Err(format!("Unknown topic config name: {name}"));
-    };
-    known.values.check(value).map_err(|reason| format!("Invalid value {value} for configuration {name}: {reason}"))
+/// A record cannot have to wait longer than it may.
+fn together(configs: &Configs) -> Result<(), String> {
+    let lag = |name: &str, default: i64| configs.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(default);
+    let (min, max) = (lag(MIN_COMPACTION_LAG, 0), lag(MAX_COMPACTION_LAG, i64::MAX));
+    if min > max {
+        return Err(format!("conflict topic config setting {MIN_COMPACTION_LAG} ({min}) > {MAX_COMPACTION_LAG} ({max})"));
+    }
+    Ok(())
 }
 
 /// When a batch without a producer id is answered.
@@ -162,6 +155,8 @@ pub(super) struct TopicSettings {
     pub(super) log_append_time: bool,
     /// `cleanup.policy` has compact.
     pub(super) needs_keys: bool,
+    /// `cleanup.policy` has delete.
+    pub(super) deletes: bool,
     pub(super) timestamp_before_ms: i64,
     pub(super) timestamp_after_ms: i64,
     /// `None`: the agent's.
@@ -170,13 +165,15 @@ pub(super) struct TopicSettings {
 
 impl TopicSettings {
     /// From what is set on the topic. Values were checked when they were set; one that cannot be read counts as not set.
-    pub(super) fn of(configs: &BTreeMap<String, String>) -> TopicSettings {
+    pub(super) fn of(configs: &Configs) -> TopicSettings {
         let number = |name: &str| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());
         let text = |name: &str| configs.get(name).map(|value| value.trim());
+        let policy = |wanted: &str| text(CLEANUP_POLICY).unwrap_or("delete").split(',').any(|policy| policy.trim() == wanted);
         TopicSettings {
             max_message_bytes: number(MAX_MESSAGE_BYTES).and_then(|bytes| u32::try_from(bytes).ok()),
             log_append_time: text(TIMESTAMP_TYPE) == Some("LogAppendTime"),
-            needs_keys: text(CLEANUP_POLICY).is_some_and(|policy| policy.split(',').any(|p| p.trim() == "compact")),
+            needs_keys: policy("compact"),
+            deletes: policy("delete"),
             timestamp_before_ms: number(TIMESTAMP_BEFORE).unwrap_or(i64::MAX),
             timestamp_after_ms: number(TIMESTAMP_AFTER).unwrap_or(3_600_000),
             produce_offsets: match text(PRODUCE_OFFSETS) {
@@ -192,11 +189,15 @@ impl TopicSettings {
 mod tests {
     use super::*;
 
+    fn configs(set: &[(&str, &str)]) -> Configs {
+        set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
     #[test]
     fn names_rise_and_defaults_are_legal() {
-        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
-        for config in TOPIC_CONFIGS.iter().filter(|c| c.name != PRODUCE_OFFSETS) {
-            assert_eq!(check(config.name, config.default), Ok(()));
+        assert!(TOPIC.configs.is_sorted_by(|a, b| a.name < b.name));
+        for config in TOPIC.configs {
+            assert_eq!(TOPIC.check(&configs(&[(config.name, config.default)])), Ok(()));
         }
     }
 
@@ -211,7 +212,7 @@ mod tests {
             ("min.cleanable.dirty.ratio", "0.01"),
             ("yaks.produce.offsets", "deferred"),
         ] {
-            assert_eq!(check(name, value), Ok(()), "{name}={value}");
+            assert_eq!(TOPIC.check(&configs(&[(name, value)])), Ok(()), "{name}={value}");
         }
         for (name, value) in [
             ("cleanup.policy", "shred"),
@@ -221,21 +222,22 @@ mod tests {
             ("retention.ms", "soon"),
             ("max.message.bytes", "2147483648"),
             ("compression.type", "lz4"),
+            ("remote.storage.enable", "true"),
             ("min.cleanable.dirty.ratio", "NaN"),
             ("preallocate", "yes"),
             ("no.such.config", "1"),
         ] {
-            assert!(check(name, value).is_err(), "{name}={value}");
+            assert!(TOPIC.check(&configs(&[(name, value)])).is_err(), "{name}={value}");
         }
+        assert!(TOPIC.check(&configs(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")])).is_err());
     }
 
     #[test]
     fn settings_are_read_from_what_is_set() {
         let set = [("max.message.bytes", "7"), ("cleanup.policy", "delete, compact"), ("yaks.produce.offsets", "deferred")];
-        let configs = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let settings = TopicSettings::of(&configs);
+        let settings = TopicSettings::of(&configs(&set));
         assert_eq!((settings.max_message_bytes, settings.needs_keys), (Some(7), true));
         assert_eq!(settings.produce_offsets, Some(ProduceOffsets::Deferred));
-        assert!(!TopicSettings::of(&BTreeMap::new()).needs_keys);
+        assert!(!TopicSettings::of(&Configs::new()).needs_keys);
     }
 }

@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 
 use super::{
-    Agent, Change, Changes, CommittedOffset, Creation, Decide, LeaseOutcome, Leases, Log, LogView, MetaError, Metastore, Offsets, Result,
-    Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, WriteEvent,
+    Agent, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupConfigs, Growth, LeaseOutcome, Leases, Log,
+    LogAdmin, LogView, MetaError, Metastore, Offsets, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics,
+    Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
-use crate::partition::ObjectVerdict;
+use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
 use crate::types::{GroupId, Head, NodeId, ObjectId, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
 
 /// How often each thing goes wrong, in thousandths.
@@ -140,6 +141,14 @@ impl Topics for Flaky {
         self.look(self.inner.find_topics(query)).await
     }
 
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
+        self.change(Operation::Change, self.inner.grow_topic(id, partitions)).await
+    }
+
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
+        self.change(Operation::Change, self.inner.replace_topic_configs(id, expected, configs)).await
+    }
+
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {
         self.change(Operation::Change, self.inner.delete_topic(id)).await
     }
@@ -189,6 +198,40 @@ impl Log for Flaky {
 
     async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId> {
         self.change(Operation::Change, self.inner.reserve_producer_ids(count)).await
+    }
+}
+
+#[async_trait]
+impl LogAdmin for Flaky {
+    async fn trim_logs(&self, trims: &[(TopicPartition, TrimTo)], decide: &DecideTrim) -> Result<Vec<Trimmed>> {
+        self.change(Operation::Change, self.inner.trim_logs(trims, decide)).await
+    }
+
+    async fn sweep_trimmed_segments(&self, limit: usize) -> Result<bool> {
+        self.change(Operation::Change, self.inner.sweep_trimmed_segments(limit)).await
+    }
+
+    async fn log_sizes(&self, topics: &[TopicId]) -> Result<Vec<(TopicPartition, u64)>> {
+        self.look(self.inner.log_sizes(topics)).await
+    }
+
+    async fn producers(&self, logs: &[TopicPartition], limit: usize) -> Result<Vec<(ProducerKey, ProducerState)>> {
+        self.look(self.inner.producers(logs, limit)).await
+    }
+}
+
+#[async_trait]
+impl GroupConfigs for Flaky {
+    async fn group_configs(&self, groups: &[GroupId]) -> Result<Vec<Configs>> {
+        self.look(self.inner.group_configs(groups)).await
+    }
+
+    async fn replace_group_configs(&self, group: &GroupId, expected: &Configs, configs: &Configs) -> Result<bool> {
+        self.change(Operation::Change, self.inner.replace_group_configs(group, expected, configs)).await
+    }
+
+    async fn configured_groups(&self) -> Result<Vec<GroupId>> {
+        self.look(self.inner.configured_groups()).await
     }
 }
 

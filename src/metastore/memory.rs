@@ -3,7 +3,9 @@
 //! Deterministic: ordered maps, no randomness, time only through the given [`Clock`], never tokio's. Several agents of a
 //! simulation share one behind an `Arc`; each gets the others' announcements.
 
+mod group_configs;
 mod log;
+mod log_admin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +15,8 @@ use async_trait::async_trait;
 
 use super::announce::Subscribers;
 use super::{
-    Agent, Change, Changes, CommittedOffset, Creation, LeaseOutcome, Leases, Metastore, Offsets, Result, Topic, TopicQuery, Topics,
-    WriteEvent,
+    Agent, Change, Changes, CommittedOffset, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, Offsets, Reconfiguration, Result,
+    Topic, TopicQuery, Topics, WriteEvent,
 };
 use crate::clock::Clock;
 use crate::partition::{ObjectVerdict, ParkedBatch, ProducerKey, ProducerState};
@@ -49,6 +51,7 @@ struct State {
     parked: BTreeMap<u64, ParkedBatch>,
     next_producer_id: i64,
     offsets: BTreeMap<GroupId, BTreeMap<TopicPartition, CommittedOffset>>,
+    group_configs: BTreeMap<GroupId, Configs>,
     cluster_id: Option<String>,
     /// With the time at which the lease ends.
     agents: BTreeMap<NodeId, (Agent, Timestamp)>,
@@ -117,6 +120,29 @@ impl Topics for MemoryMetastore {
         let mut found: Vec<Topic> = ids.iter().filter_map(|id| state.topics.get(id)).cloned().collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
+    }
+
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
+        let mut state = self.state();
+        let Some(topic) = state.topics.get_mut(&id) else { return Ok(Growth::Gone) };
+        if partitions <= topic.partitions {
+            return Ok(Growth::NotLarger(topic.clone()));
+        }
+        let new = topic.partitions..partitions;
+        topic.partitions = partitions;
+        let grown = topic.clone();
+        state.heads.extend(new.map(|p| (TopicPartition::new(id, p), Head::default())));
+        Ok(Growth::Grown(grown))
+    }
+
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
+        let mut state = self.state();
+        let Some(topic) = state.topics.get_mut(&id) else { return Ok(Reconfiguration::Gone) };
+        if topic.configs != *expected {
+            return Ok(Reconfiguration::Outdated(topic.clone()));
+        }
+        topic.configs.clone_from(configs);
+        Ok(Reconfiguration::Done(topic.clone()))
     }
 
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {

@@ -33,10 +33,13 @@ use bytes::Bytes;
 
 pub use error::MetaError;
 
-use crate::partition::{Decisions, ObjectVerdict, Snapshot};
+use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState, Snapshot, TrimRefused, TrimTo};
 use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
 
 pub type Result<T> = std::result::Result<T, MetaError>;
+
+/// Configurations that were set, by name.
+pub type Configs = BTreeMap<String, String>;
 
 /// A topic as stored. `configs` holds only what was set; defaults are the handlers' business.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub struct Topic {
     pub name: TopicName,
     /// Number of partitions; their indexes are 0 to this, exclusive.
     pub partitions: i32,
-    pub configs: BTreeMap<String, String>,
+    pub configs: Configs,
     pub created_at: Timestamp,
 }
 
@@ -55,6 +58,26 @@ pub enum Creation {
     Created(Topic),
     /// The name is taken, perhaps by another agent a moment ago.
     Exists(Topic),
+}
+
+/// What became of a topic's growth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Growth {
+    Grown(Topic),
+    /// It has as many partitions already, or more.
+    NotLarger(Topic),
+    /// There is no such topic.
+    Gone,
+}
+
+/// What became of a change of configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reconfiguration {
+    Done(Topic),
+    /// They are not what was expected: somebody else changed them. Nothing was changed.
+    Outdated(Topic),
+    /// There is no such topic.
+    Gone,
 }
 
 /// Which topics to find.
@@ -73,6 +96,12 @@ pub trait Topics: Send + Sync + std::fmt::Debug {
 
     /// The topics that exist, in order of name. Unknown names and ids are simply absent.
     async fn find_topics(&self, query: &TopicQuery) -> Result<Vec<Topic>>;
+
+    /// Gives the topic `partitions` partitions in all; the new ones are empty.
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth>;
+
+    /// Sets the topic's configurations to exactly `configs`, if they are exactly `expected`.
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration>;
 
     /// Forgets the topic, its heads, producer states and group offsets at once; its segments are forgotten a piece at a
     /// time by [`Topics::sweep_deleted_topics`]. False if there was none.
@@ -186,6 +215,42 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId>;
 }
 
+/// Decides where a log begins after its oldest records were deleted. Pure.
+pub type DecideTrim = Arc<dyn Fn(&Head, TrimTo) -> std::result::Result<Head, TrimRefused> + Send + Sync>;
+
+/// Where a log begins after it was trimmed, or why it was not; `None` if it does not exist.
+pub type Trimmed = Option<std::result::Result<Head, TrimRefused>>;
+
+/// What administration asks of logs.
+#[async_trait]
+pub trait LogAdmin: Send + Sync + std::fmt::Debug {
+    /// Moves the starts of logs as `decide` says, between rounds; answers in the order asked. The segments left behind are forgotten a piece at a time by
+    /// [`LogAdmin::sweep_trimmed_segments`].
+    async fn trim_logs(&self, trims: &[(TopicPartition, TrimTo)], decide: &DecideTrim) -> Result<Vec<Trimmed>>;
+
+    /// Removes up to `limit` segments that lie below the start of their log; true if more are left.
+    async fn sweep_trimmed_segments(&self, limit: usize) -> Result<bool>;
+
+    /// Bytes of all segments of each log of these topics that has any, in order of log.
+    async fn log_sizes(&self, topics: &[TopicId]) -> Result<Vec<(TopicPartition, u64)>>;
+
+    /// The producers each of these logs knows, in order of log and producer; at most `limit` in all.
+    async fn producers(&self, logs: &[TopicPartition], limit: usize) -> Result<Vec<(ProducerKey, ProducerState)>>;
+}
+
+/// Configurations of groups, which may be set before a group exists.
+#[async_trait]
+pub trait GroupConfigs: Send + Sync + std::fmt::Debug {
+    /// What is set for each of these groups, in the order asked; empty where nothing is.
+    async fn group_configs(&self, groups: &[GroupId]) -> Result<Vec<Configs>>;
+
+    /// Sets the group's configurations to exactly `configs`, if they are exactly `expected`; false if they are not.
+    async fn replace_group_configs(&self, group: &GroupId, expected: &Configs, configs: &Configs) -> Result<bool>;
+
+    /// The groups for which something is set, in order.
+    async fn configured_groups(&self) -> Result<Vec<GroupId>>;
+}
+
 /// An offset a group committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
@@ -264,7 +329,7 @@ pub trait Changes: Send + Sync + std::fmt::Debug {
 
 /// All of it: what `app` builds and hands out.
 #[async_trait]
-pub trait Metastore: Topics + Log + Offsets + Leases + Changes {
+pub trait Metastore: Topics + Log + LogAdmin + Offsets + GroupConfigs + Leases + Changes {
     /// Fails unless the metastore can be reached and used now.
     async fn check(&self) -> Result<()>;
 

@@ -14,10 +14,12 @@
 
 mod decide;
 mod producers;
+mod trim;
 mod verdict;
 
 pub use decide::{Touched, decide, touched};
 pub use producers::{Admission, ProducerState, RECENT_BATCHES, RecentBatch, admit};
+pub use trim::{TrimRefused, TrimTo, trim};
 pub use verdict::{BatchVerdict, ObjectVerdict, RejectReason, VerdictError};
 
 use std::collections::{BTreeMap, HashMap};

@@ -20,6 +20,8 @@ pub enum Shape {
     /// An array, perhaps null.
     List(&'static Shape),
     Struct(&'static Struct),
+    /// A byte that says whether it is there, then the structure.
+    Optional(&'static Struct),
 }
 
 /// A value that is there in some versions.
@@ -159,6 +161,51 @@ pub const DESCRIBE_CONFIGS: Struct =
 
 pub const DESCRIBE_CLUSTER: Struct = plain(&[all(BOOL), since(1, I8), since(2, BOOL)]);
 
+pub const DELETE_RECORDS: Struct = plain(&[all(Shape::List(&Shape::Struct(&DELETE_RECORDS_TOPIC))), all(I32)]);
+const DELETE_RECORDS_TOPIC: Struct = plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(I32), all(I64)]))))]);
+
+/// Resource type, name, pattern type, principal, host, operation, permission.
+const ACL: Struct = plain(&[all(I8), all(STR), all(I8), all(STR), all(STR), all(I8), all(I8)]);
+pub const DESCRIBE_ACLS: Struct = ACL;
+pub const CREATE_ACLS: Struct = plain(&[all(Shape::List(&Shape::Struct(&ACL)))]);
+pub const DELETE_ACLS: Struct = CREATE_ACLS;
+
+pub const ALTER_CONFIGS: Struct = plain(&[all(Shape::List(&Shape::Struct(&ALTER_CONFIGS_RESOURCE))), all(BOOL)]);
+const ALTER_CONFIGS_RESOURCE: Struct = plain(&[all(I8), all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(STR)]))))]);
+
+pub const INCREMENTAL_ALTER_CONFIGS: Struct = plain(&[all(Shape::List(&Shape::Struct(&INCREMENTAL_RESOURCE))), all(BOOL)]);
+const INCREMENTAL_RESOURCE: Struct = plain(&[all(I8), all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(I8), all(STR)]))))]);
+
+/// A topic's name and indexes of partitions.
+const NAMED_PARTITIONS: Struct = plain(&[all(STR), all(INTS)]);
+const LOGS: Shape = Shape::List(&Shape::Struct(&NAMED_PARTITIONS));
+
+pub const DESCRIBE_LOG_DIRS: Struct = plain(&[all(LOGS)]);
+
+pub const CREATE_PARTITIONS: Struct = plain(&[all(Shape::List(&Shape::Struct(&CREATE_PARTITIONS_TOPIC))), all(I32), all(BOOL)]);
+const CREATE_PARTITIONS_TOPIC: Struct = plain(&[all(STR), all(I32), all(Shape::List(&Shape::Struct(&plain(&[all(INTS)]))))]);
+
+pub const ELECT_LEADERS: Struct = plain(&[since(1, I8), all(LOGS), all(I32)]);
+
+pub const ALTER_PARTITION_REASSIGNMENTS: Struct = plain(&[all(I32), since(1, BOOL), all(Shape::List(&Shape::Struct(&REASSIGNABLE_TOPIC)))]);
+const REASSIGNABLE_TOPIC: Struct = plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(I32), all(INTS)]))))]);
+
+pub const LIST_PARTITION_REASSIGNMENTS: Struct = plain(&[all(I32), all(LOGS)]);
+
+pub const DESCRIBE_CLIENT_QUOTAS: Struct = plain(&[all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(I8), all(STR)])))), all(BOOL)]);
+
+pub const DESCRIBE_USER_SCRAM_CREDENTIALS: Struct = plain(&[all(Shape::List(&Shape::Struct(&plain(&[all(STR)]))))]);
+
+pub const UPDATE_FEATURES: Struct = plain(&[all(I32), all(Shape::List(&Shape::Struct(&FEATURE_UPDATE))), since(1, BOOL)]);
+const FEATURE_UPDATE: Struct = plain(&[all(STR), all(I16), between(0, 0, BOOL), since(1, I8)]);
+
+pub const DESCRIBE_PRODUCERS: Struct = plain(&[all(LOGS)]);
+
+pub const LIST_CONFIG_RESOURCES: Struct = plain(&[since(1, Shape::List(&I8))]);
+
+pub const DESCRIBE_TOPIC_PARTITIONS: Struct =
+    plain(&[all(Shape::List(&Shape::Struct(&plain(&[all(STR)])))), all(I32), all(Shape::Optional(&plain(&[all(STR), all(I32)])))]);
+
 /// Walks the body of a request of `version`; bytes after its end are allowed, as Kafka allows them.
 ///
 /// # Errors
@@ -197,6 +244,13 @@ impl Walk<'_> {
             }
             Shape::List(item) => self.list(item),
             Shape::Struct(inner) => self.structure(inner),
+            Shape::Optional(inner) => {
+                if self.reader.is_there()? {
+                    self.structure(inner)
+                } else {
+                    Ok(())
+                }
+            }
         }
     }
 

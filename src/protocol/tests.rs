@@ -2,9 +2,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, TopicName, fetch_response, produce_request,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreateAclsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FetchResponse, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, ResponseHeader, TopicName, UpdateFeaturesRequest, fetch_response, produce_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -69,6 +73,11 @@ impl Writer<'_> {
                 (0..count).for_each(|_| self.value(item));
             }
             Shape::Struct(inner) => self.structure(inner),
+            Shape::Optional(inner) if (self.dice)() % 2 == 1 => {
+                self.out.put_i8(1);
+                self.structure(inner);
+            }
+            Shape::Optional(_) => self.out.put_i8(-1),
         }
     }
 }
@@ -108,6 +117,23 @@ fn judge_any(api: Api, request: &Request) -> Result<(), TestCaseError> {
         Api::OffsetForLeaderEpoch => judge::<OffsetForLeaderEpochRequest>(request),
         Api::DescribeConfigs => judge::<DescribeConfigsRequest>(request),
         Api::DescribeCluster => judge::<DescribeClusterRequest>(request),
+        Api::DeleteRecords => judge::<DeleteRecordsRequest>(request),
+        Api::DescribeAcls => judge::<DescribeAclsRequest>(request),
+        Api::CreateAcls => judge::<CreateAclsRequest>(request),
+        Api::DeleteAcls => judge::<DeleteAclsRequest>(request),
+        Api::AlterConfigs => judge::<AlterConfigsRequest>(request),
+        Api::DescribeLogDirs => judge::<DescribeLogDirsRequest>(request),
+        Api::CreatePartitions => judge::<CreatePartitionsRequest>(request),
+        Api::ElectLeaders => judge::<ElectLeadersRequest>(request),
+        Api::IncrementalAlterConfigs => judge::<IncrementalAlterConfigsRequest>(request),
+        Api::AlterPartitionReassignments => judge::<AlterPartitionReassignmentsRequest>(request),
+        Api::ListPartitionReassignments => judge::<ListPartitionReassignmentsRequest>(request),
+        Api::DescribeClientQuotas => judge::<DescribeClientQuotasRequest>(request),
+        Api::DescribeUserScramCredentials => judge::<DescribeUserScramCredentialsRequest>(request),
+        Api::UpdateFeatures => judge::<UpdateFeaturesRequest>(request),
+        Api::DescribeProducers => judge::<DescribeProducersRequest>(request),
+        Api::ListConfigResources => judge::<ListConfigResourcesRequest>(request),
+        Api::DescribeTopicPartitions => judge::<DescribeTopicPartitionsRequest>(request),
     }
 }
 

@@ -18,10 +18,27 @@ pub enum Api {
     ApiVersions,
     CreateTopics,
     DeleteTopics,
+    DeleteRecords,
     InitProducerId,
     OffsetForLeaderEpoch,
+    DescribeAcls,
+    CreateAcls,
+    DeleteAcls,
     DescribeConfigs,
+    AlterConfigs,
+    DescribeLogDirs,
+    CreatePartitions,
+    ElectLeaders,
+    IncrementalAlterConfigs,
+    AlterPartitionReassignments,
+    ListPartitionReassignments,
+    DescribeClientQuotas,
+    DescribeUserScramCredentials,
+    UpdateFeatures,
     DescribeCluster,
+    DescribeProducers,
+    ListConfigResources,
+    DescribeTopicPartitions,
 }
 
 /// Whether an API is served.
@@ -87,12 +104,15 @@ const fn absent(key: i16, name: &'static str, versions: (i16, i16), flexible_fro
 
 const GROUPS: &str = "consumer groups are not served yet";
 const TRANSACTIONS: &str = "transactions are not served yet";
-const UPKEEP: &str = "this administration is not served yet";
-const SECURITY: &str = "authentication and access control are not served";
-const REPLICAS: &str = "there are no replicas or log directories: records live in the object store";
-const TELEMETRY: &str = "client telemetry is not collected";
+const QUOTAS: &str = "there are no quotas to set: no client is throttled";
+const SECURITY: &str = "authentication is not served: there are no users, passwords or tokens";
+const STORE: &str = "there are no log directories to move between: records live in the object store";
+const QUORUM: &str = "there is no controller quorum: metadata lives in the metastore, and agents that are gone leave by themselves";
+const TELEMETRY: &str = "client telemetry is not collected; clients that find this missing do not send any, and say nothing of it";
 const SHARE: &str = "share groups are not served";
 const STREAMS: &str = "streams groups are not served";
+const INTERNAL: &str = "between brokers and controllers of Apache Kafka; no client sends it";
+const REMOVED: &str = "gone from Apache Kafka 4; no client ever sent it";
 
 /// In order of key.
 pub const APIS: &[ApiRow] = &[
@@ -101,6 +121,10 @@ pub const APIS: &[ApiRow] = &[
     served(1, "Fetch", (4, 18), 12, Api::Fetch, &shapes::FETCH),
     served(2, "ListOffsets", (1, 11), 6, Api::ListOffsets, &shapes::LIST_OFFSETS),
     served(3, "Metadata", (0, 13), 9, Api::Metadata, &shapes::METADATA),
+    absent(4, "LeaderAndIsr", (0, 0), i16::MAX, REMOVED),
+    absent(5, "StopReplica", (0, 0), i16::MAX, REMOVED),
+    absent(6, "UpdateMetadata", (0, 0), i16::MAX, REMOVED),
+    absent(7, "ControlledShutdown", (0, 0), i16::MAX, REMOVED),
     served(8, "OffsetCommit", (2, 10), 8, Api::OffsetCommit, &shapes::OFFSET_COMMIT),
     served(9, "OffsetFetch", (1, 10), 6, Api::OffsetFetch, &shapes::OFFSET_FETCH),
     served(10, "FindCoordinator", (0, 6), 3, Api::FindCoordinator, &shapes::FIND_COORDINATOR),
@@ -114,7 +138,7 @@ pub const APIS: &[ApiRow] = &[
     served(18, "ApiVersions", (0, 4), 3, Api::ApiVersions, &shapes::API_VERSIONS),
     served(19, "CreateTopics", (2, 7), 5, Api::CreateTopics, &shapes::CREATE_TOPICS),
     served(20, "DeleteTopics", (1, 6), 4, Api::DeleteTopics, &shapes::DELETE_TOPICS),
-    absent(21, "DeleteRecords", (0, 2), 2, UPKEEP),
+    served(21, "DeleteRecords", (0, 2), 2, Api::DeleteRecords, &shapes::DELETE_RECORDS),
     served(22, "InitProducerId", (0, 5), 2, Api::InitProducerId, &shapes::INIT_PRODUCER_ID),
     served(23, "OffsetForLeaderEpoch", (2, 4), 4, Api::OffsetForLeaderEpoch, &shapes::OFFSET_FOR_LEADER_EPOCH),
     absent(24, "AddPartitionsToTxn", (0, 5), 3, TRANSACTIONS),
@@ -122,46 +146,65 @@ pub const APIS: &[ApiRow] = &[
     absent(26, "EndTxn", (0, 5), 3, TRANSACTIONS),
     absent(27, "WriteTxnMarkers", (1, 2), 1, TRANSACTIONS),
     absent(28, "TxnOffsetCommit", (0, 5), 3, TRANSACTIONS),
-    absent(29, "DescribeAcls", (1, 3), 2, SECURITY),
-    absent(30, "CreateAcls", (1, 3), 2, SECURITY),
-    absent(31, "DeleteAcls", (1, 3), 2, SECURITY),
+    served(29, "DescribeAcls", (1, 3), 2, Api::DescribeAcls, &shapes::DESCRIBE_ACLS),
+    served(30, "CreateAcls", (1, 3), 2, Api::CreateAcls, &shapes::CREATE_ACLS),
+    served(31, "DeleteAcls", (1, 3), 2, Api::DeleteAcls, &shapes::DELETE_ACLS),
     served(32, "DescribeConfigs", (1, 4), 4, Api::DescribeConfigs, &shapes::DESCRIBE_CONFIGS),
-    absent(33, "AlterConfigs", (0, 2), 2, UPKEEP),
-    absent(34, "AlterReplicaLogDirs", (1, 2), 2, REPLICAS),
-    absent(35, "DescribeLogDirs", (1, 5), 2, REPLICAS),
+    served(33, "AlterConfigs", (0, 2), 2, Api::AlterConfigs, &shapes::ALTER_CONFIGS),
+    absent(34, "AlterReplicaLogDirs", (1, 2), 2, STORE),
+    served(35, "DescribeLogDirs", (1, 4), 2, Api::DescribeLogDirs, &shapes::DESCRIBE_LOG_DIRS),
     absent(36, "SaslAuthenticate", (0, 2), 2, SECURITY),
-    absent(37, "CreatePartitions", (0, 3), 2, UPKEEP),
+    served(37, "CreatePartitions", (0, 3), 2, Api::CreatePartitions, &shapes::CREATE_PARTITIONS),
     absent(38, "CreateDelegationToken", (1, 3), 2, SECURITY),
     absent(39, "RenewDelegationToken", (1, 2), 2, SECURITY),
     absent(40, "ExpireDelegationToken", (1, 2), 2, SECURITY),
     absent(41, "DescribeDelegationToken", (1, 3), 2, SECURITY),
     absent(42, "DeleteGroups", (0, 2), 2, GROUPS),
-    absent(43, "ElectLeaders", (0, 2), 2, REPLICAS),
-    absent(44, "IncrementalAlterConfigs", (0, 1), 1, UPKEEP),
-    absent(45, "AlterPartitionReassignments", (0, 1), 0, REPLICAS),
-    absent(46, "ListPartitionReassignments", (0, 0), 0, REPLICAS),
+    served(43, "ElectLeaders", (0, 2), 2, Api::ElectLeaders, &shapes::ELECT_LEADERS),
+    served(44, "IncrementalAlterConfigs", (0, 1), 1, Api::IncrementalAlterConfigs, &shapes::INCREMENTAL_ALTER_CONFIGS),
+    served(45, "AlterPartitionReassignments", (0, 1), 0, Api::AlterPartitionReassignments, &shapes::ALTER_PARTITION_REASSIGNMENTS),
+    served(46, "ListPartitionReassignments", (0, 0), 0, Api::ListPartitionReassignments, &shapes::LIST_PARTITION_REASSIGNMENTS),
     absent(47, "OffsetDelete", (0, 0), i16::MAX, GROUPS),
-    absent(48, "DescribeClientQuotas", (0, 1), 1, UPKEEP),
-    absent(49, "AlterClientQuotas", (0, 1), 1, UPKEEP),
-    absent(50, "DescribeUserScramCredentials", (0, 0), 0, SECURITY),
+    served(48, "DescribeClientQuotas", (0, 1), 1, Api::DescribeClientQuotas, &shapes::DESCRIBE_CLIENT_QUOTAS),
+    absent(49, "AlterClientQuotas", (0, 1), 1, QUOTAS),
+    served(50, "DescribeUserScramCredentials", (0, 0), 0, Api::DescribeUserScramCredentials, &shapes::DESCRIBE_USER_SCRAM_CREDENTIALS),
     absent(51, "AlterUserScramCredentials", (0, 0), 0, SECURITY),
-    absent(55, "DescribeQuorum", (0, 2), 0, REPLICAS),
-    absent(57, "UpdateFeatures", (0, 2), 0, UPKEEP),
+    absent(52, "Vote", (0, 2), 0, INTERNAL),
+    absent(53, "BeginQuorumEpoch", (0, 1), 1, INTERNAL),
+    absent(54, "EndQuorumEpoch", (0, 1), 1, INTERNAL),
+    absent(55, "DescribeQuorum", (0, 2), 0, QUORUM),
+    absent(56, "AlterPartition", (2, 3), 0, INTERNAL),
+    served(57, "UpdateFeatures", (0, 2), 0, Api::UpdateFeatures, &shapes::UPDATE_FEATURES),
+    absent(58, "Envelope", (0, 0), 0, INTERNAL),
+    absent(59, "FetchSnapshot", (0, 1), 0, INTERNAL),
     served(60, "DescribeCluster", (0, 2), 0, Api::DescribeCluster, &shapes::DESCRIBE_CLUSTER),
-    absent(61, "DescribeProducers", (0, 0), 0, UPKEEP),
-    absent(64, "UnregisterBroker", (0, 0), 0, REPLICAS),
+    served(61, "DescribeProducers", (0, 0), 0, Api::DescribeProducers, &shapes::DESCRIBE_PRODUCERS),
+    absent(62, "BrokerRegistration", (0, 4), 0, INTERNAL),
+    absent(63, "BrokerHeartbeat", (0, 1), 0, INTERNAL),
+    absent(64, "UnregisterBroker", (0, 0), 0, QUORUM),
     absent(65, "DescribeTransactions", (0, 0), 0, TRANSACTIONS),
     absent(66, "ListTransactions", (0, 2), 0, TRANSACTIONS),
+    absent(67, "AllocateProducerIds", (0, 0), 0, INTERNAL),
     absent(68, "ConsumerGroupHeartbeat", (0, 1), 0, GROUPS),
     absent(69, "ConsumerGroupDescribe", (0, 1), 0, GROUPS),
+    absent(70, "ControllerRegistration", (0, 0), 0, INTERNAL),
     absent(71, "GetTelemetrySubscriptions", (0, 0), 0, TELEMETRY),
     absent(72, "PushTelemetry", (0, 0), 0, TELEMETRY),
-    absent(74, "ListConfigResources", (0, 1), 0, UPKEEP),
-    absent(75, "DescribeTopicPartitions", (0, 0), 0, UPKEEP),
+    absent(73, "AssignReplicasToDirs", (0, 0), 0, INTERNAL),
+    served(74, "ListConfigResources", (0, 1), 0, Api::ListConfigResources, &shapes::LIST_CONFIG_RESOURCES),
+    served(75, "DescribeTopicPartitions", (0, 0), 0, Api::DescribeTopicPartitions, &shapes::DESCRIBE_TOPIC_PARTITIONS),
     absent(76, "ShareGroupHeartbeat", (1, 1), 0, SHARE),
     absent(77, "ShareGroupDescribe", (1, 1), 0, SHARE),
     absent(78, "ShareFetch", (1, 2), 0, SHARE),
     absent(79, "ShareAcknowledge", (1, 2), 0, SHARE),
+    absent(80, "AddRaftVoter", (0, 1), 0, INTERNAL),
+    absent(81, "RemoveRaftVoter", (0, 0), 0, INTERNAL),
+    absent(82, "UpdateRaftVoter", (0, 0), 0, INTERNAL),
+    absent(83, "InitializeShareGroupState", (0, 0), 0, INTERNAL),
+    absent(84, "ReadShareGroupState", (0, 0), 0, INTERNAL),
+    absent(85, "WriteShareGroupState", (0, 0), 0, INTERNAL),
+    absent(86, "DeleteShareGroupState", (0, 0), 0, INTERNAL),
+    absent(87, "ReadShareGroupStateSummary", (0, 0), 0, INTERNAL),
     absent(88, "StreamsGroupHeartbeat", (0, 0), 0, STREAMS),
     absent(89, "StreamsGroupDescribe", (0, 0), 0, STREAMS),
     absent(90, "DescribeShareGroupOffsets", (0, 1), 0, SHARE),
@@ -189,6 +232,14 @@ mod tests {
         assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
         assert!(APIS.iter().all(|r| row(r.key).is_some_and(|found| found.name == r.name) && r.min <= r.max));
         assert!(row(1_000).is_none());
+    }
+
+    #[test]
+    fn every_api_of_apache_kafka_has_a_row() {
+        assert!(APIS.iter().map(|row| row.key).eq(0..=92));
+        for key in (0..=200).filter(|key| kafka_protocol::messages::ApiKey::try_from(*key).is_ok()) {
+            assert!(row(key).is_some(), "{key}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum WireError {
     TooManyElements,
     #[error("a tagged field has the wrong length")]
     TagLength,
+    #[error("the byte before an optional structure is neither 1 nor -1")]
+    Presence,
     #[error("a string is not UTF-8")]
     NotUtf8,
     #[error("something that cannot be null is null")]
@@ -73,6 +75,15 @@ impl<'a> Reader<'a> {
 
     pub fn boolean(&mut self) -> Result<bool> {
         self.array::<1>().map(|[byte]| byte != 0)
+    }
+
+    /// Whether an optional structure follows: 1 if it does, -1 if not.
+    pub fn is_there(&mut self) -> Result<bool> {
+        self.array::<1>().and_then(|[byte]| match byte.cast_signed() {
+            1 => Ok(true),
+            -1 => Ok(false),
+            _ => Err(WireError::Presence),
+        })
     }
 
     /// An unsigned number of at most five bytes, seven bits in each.

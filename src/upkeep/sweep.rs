@@ -1,10 +1,10 @@
-//! Sweeps: idle producers, segments of deleted topics, the count of pending events.
+//! Sweeps: idle producers, segments of deleted topics and of deleted records, the count of pending events.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::metastore::{Log, MetaError, Topics};
+use crate::metastore::{Log, LogAdmin, MetaError, Topics};
 use crate::metrics::{JobMetrics, MaterializerMetrics};
 use crate::tasks::{Nudge, Progress, Tasks};
 
@@ -13,6 +13,7 @@ use crate::tasks::{Nudge, Progress, Tasks};
 pub struct SweepParts {
     pub topics: Arc<dyn Topics>,
     pub log: Arc<dyn Log>,
+    pub log_admin: Arc<dyn LogAdmin>,
     pub clock: Arc<dyn Clock>,
     pub jobs: JobMetrics,
     pub materializer: MaterializerMetrics,
@@ -39,6 +40,11 @@ pub fn start_sweeps(config: SweepConfig, parts: SweepParts, tasks: &Tasks) {
     start("sweep_deleted_topics", config, &parts, tasks, move || {
         let topics = Arc::clone(&topics);
         async move { topics.sweep_deleted_topics(PIECE).await }
+    });
+    let log_admin = Arc::clone(&parts.log_admin);
+    start("sweep_trimmed_segments", config, &parts, tasks, move || {
+        let log_admin = Arc::clone(&log_admin);
+        async move { log_admin.sweep_trimmed_segments(PIECE).await }
     });
     let (log, materializer) = (Arc::clone(&parts.log), parts.materializer.clone());
     start("count_pending_events", config, &parts, tasks, move || {

@@ -1,5 +1,7 @@
 //! Handlers on real rooms in memory, asked as clients ask: requests are encoded and answers decoded by the kafka-protocol crate.
 
+mod admin;
+mod configs;
 mod groups;
 mod logs;
 mod records;
@@ -68,6 +70,7 @@ fn config() -> HandlerConfig {
         max_request_bytes: 100 << 20,
         max_connections: 100,
         connection_idle_ms: 600_000,
+        log_dir: "memory".to_owned(),
         deferred: false,
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the databases tell real time; two agents are two tasks")]
 
+mod administration;
 mod appending;
 mod figures;
 mod groups;
@@ -193,6 +194,9 @@ contract! {
     topics: a_topic_is_created_and_found, a_taken_name_is_found_instead, one_of_two_creations_at_a_time_wins,
         a_topic_of_a_thousand_partitions, a_deleted_topic_is_forgotten, an_id_is_not_used_again, swept_in_pieces,
         events_carry_ids_not_names;
+    administration: a_topic_grows, one_of_two_growths_at_a_time_wins, configurations_are_replaced_as_expected, a_log_is_trimmed,
+        what_was_trimmed_is_swept_in_pieces, trimming_and_rounds_do_not_undo_each_other, sizes_are_those_of_segments,
+        producers_are_listed, group_configurations_are_replaced_as_expected;
     appending: events_are_pending_until_a_round, an_object_has_one_event, an_object_that_was_decided_has_one_event,
         what_cannot_be_read_is_set_aside;
     rounds: offsets_follow_each_other, the_oldest_events_come_first, big_indexes_end_a_round, one_round_at_a_time,

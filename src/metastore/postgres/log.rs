@@ -58,21 +58,7 @@ impl Log for PostgresMetastore {
     }
 
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {
-        let find = sqlx::query(
-            "SELECT l.position, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes \
-             FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS l (topic_id, partition, position) \
-             JOIN partitions p ON p.topic_id = l.topic_id AND p.partition = l.partition",
-        );
-        let (topics, partitions) = rows::log_arrays(logs);
-        let found = self.session().await?.fetch_all(find.bind(topics).bind(partitions)).await.map_err(reading)?;
-        let mut heads = vec![None; logs.len()];
-        for row in &found {
-            let position: usize = rows::size(row, "position").map_err(|e| reading(e.into()))?;
-            if let Some(head) = heads.get_mut(position - 1) {
-                *head = Some(rows::head(row).map_err(|e| reading(e.into()))?);
-            }
-        }
-        Ok(heads)
+        heads(&mut self.session().await?, logs).await
     }
 
     async fn segments(&self, queries: &[SegmentQuery]) -> Result<Vec<Option<LogView>>> {
@@ -123,6 +109,25 @@ impl Log for PostgresMetastore {
         let row = found.first().ok_or(sqlx::Error::RowNotFound);
         row.and_then(|row| row.try_get("first")).map(ProducerId).map_err(|e| reading(e.into()))
     }
+}
+
+/// Heads in the order asked.
+pub(super) async fn heads(session: &mut Session, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {
+    let find = sqlx::query(
+        "SELECT l.position, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes \
+         FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS l (topic_id, partition, position) \
+         JOIN partitions p ON p.topic_id = l.topic_id AND p.partition = l.partition",
+    );
+    let (topics, partitions) = rows::log_arrays(logs);
+    let found = session.fetch_all(find.bind(topics).bind(partitions)).await.map_err(reading)?;
+    let mut heads = vec![None; logs.len()];
+    for row in &found {
+        let position: usize = rows::size(row, "position").map_err(|e| reading(e.into()))?;
+        if let Some(head) = heads.get_mut(position - 1) {
+            *head = Some(rows::head(row).map_err(|e| reading(e.into()))?);
+        }
+    }
+    Ok(heads)
 }
 
 fn verdict(row: &PgRow) -> Result<(ObjectId, ObjectVerdict)> {

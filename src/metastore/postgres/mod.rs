@@ -11,8 +11,10 @@
 mod changes;
 mod connect;
 mod errors;
+mod group_configs;
 mod leases;
 mod log;
+mod log_admin;
 mod offsets;
 mod round;
 mod round_store;

@@ -180,7 +180,7 @@ async fn load_producers(session: &mut Session, keys: &BTreeSet<ProducerKey>) -> 
     session.fetch_all(states).await.map_err(reading)?.iter().map(producer_state).collect()
 }
 
-fn producer_state(row: &PgRow) -> Result<(ProducerKey, ProducerState)> {
+pub(super) fn producer_state(row: &PgRow) -> Result<(ProducerKey, ProducerState)> {
     let unreadable = |e: sqlx::Error| reading(e.into());
     let log = rows::log(row).map_err(unreadable)?;
     let producer = ProducerId(row.try_get("producer_id").map_err(unreadable)?);

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::errors::{Failure, committing, reading};
 use super::session::Session;
 use super::{PostgresMetastore, rows};
-use crate::metastore::{Creation, MetaError, Result, Topic, TopicQuery, Topics};
+use crate::metastore::{Configs, Creation, Growth, MetaError, Reconfiguration, Result, Topic, TopicQuery, Topics};
 use crate::types::{Timestamp, TopicId, TopicName};
 
 /// How often a creation looks again for the topic that was in its way and is gone.
@@ -37,6 +37,37 @@ impl Topics for PostgresMetastore {
 
     async fn find_topics(&self, query: &TopicQuery) -> Result<Vec<Topic>> {
         find(&mut self.session().await?, query).await
+    }
+
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
+        let mut session = self.session().await?;
+        // Between rounds, as a deletion: one that is under way would not see the new partitions, and leave them behind.
+        session.begin_between_rounds().await?;
+        let grown = grow(&mut session, id, partitions).await.map_err(reading)?;
+        let found = find(&mut session, &TopicQuery::Ids(vec![id])).await?;
+        session.commit().await?;
+        Ok(match found.into_iter().next() {
+            Some(topic) if grown => Growth::Grown(topic),
+            Some(topic) => Growth::NotLarger(topic),
+            None => Growth::Gone,
+        })
+    }
+
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
+        let mut session = self.session().await?;
+        session.begin_between_rounds().await?;
+        let found = find(&mut session, &TopicQuery::Ids(vec![id])).await?;
+        let Some(topic) = found.into_iter().next() else {
+            session.roll_back().await?;
+            return Ok(Reconfiguration::Gone);
+        };
+        if topic.configs != *expected {
+            session.roll_back().await?;
+            return Ok(Reconfiguration::Outdated(topic));
+        }
+        replace_configs(&mut session, id, configs).await.map_err(reading)?;
+        session.commit().await?;
+        Ok(Reconfiguration::Done(Topic { configs: configs.clone(), ..topic }))
     }
 
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {
@@ -84,6 +115,26 @@ async fn insert(
     let insert = insert.bind(rows::uuid(id.0)).bind(name.as_str()).bind(partitions).bind(names).bind(values);
     let made = session.fetch_all(insert).await?;
     Ok(made.first().map(|row| rows::timestamp(row, "created_ms")).transpose()?)
+}
+
+/// False if it is not smaller, or does not exist.
+async fn grow(session: &mut Session, id: TopicId, partitions: i32) -> std::result::Result<bool, Failure> {
+    let grow = sqlx::query(
+        "WITH grown AS (UPDATE topics SET partitions = $2 WHERE id = $1 AND partitions < $2 RETURNING id), \
+         heads AS (INSERT INTO partitions (topic_id, partition) SELECT grown.id, n FROM grown, generate_series(0, $2 - 1) n \
+           ON CONFLICT DO NOTHING) \
+         SELECT id FROM grown",
+    );
+    Ok(!session.fetch_all(grow.bind(rows::uuid(id.0)).bind(partitions)).await?.is_empty())
+}
+
+async fn replace_configs(session: &mut Session, id: TopicId, configs: &Configs) -> std::result::Result<(), Failure> {
+    session.execute(sqlx::query("DELETE FROM topic_configs WHERE topic_id = $1").bind(rows::uuid(id.0))).await?;
+    let insert = sqlx::query(
+        "INSERT INTO topic_configs (topic_id, name, value) SELECT $1, c.name, c.value FROM unnest($2::text[], $3::text[]) AS c (name, value)",
+    );
+    let (names, values): (Vec<&str>, Vec<&str>) = configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
+    session.execute(insert.bind(rows::uuid(id.0)).bind(names).bind(values)).await.map(drop)
 }
 
 async fn was_used(session: &mut Session, id: TopicId) -> std::result::Result<bool, Failure> {

@@ -8,9 +8,11 @@
 
 mod connect;
 mod errors;
+mod group_configs;
 mod json;
 mod leases;
 mod log;
+mod log_admin;
 mod offsets;
 mod round;
 mod round_store;

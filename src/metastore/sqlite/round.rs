@@ -139,7 +139,7 @@ async fn load_producers(
     found.iter().map(producer_state).collect()
 }
 
-fn producer_state(row: &sqlx::sqlite::SqliteRow) -> Result<(ProducerKey, ProducerState)> {
+pub(super) fn producer_state(row: &sqlx::sqlite::SqliteRow) -> Result<(ProducerKey, ProducerState)> {
     let log = rows::log(row).map_err(reading)?;
     let producer = ProducerId(row.try_get("producer_id").map_err(reading)?);
     let epoch = ProducerEpoch(row.try_get("epoch").map_err(reading)?);

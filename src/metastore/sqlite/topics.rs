@@ -10,7 +10,7 @@ use super::connect::commit;
 use super::errors::reading;
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
-use crate::metastore::{Creation, MetaError, Result, Topic, TopicQuery, Topics};
+use crate::metastore::{Configs, Creation, Growth, MetaError, Reconfiguration, Result, Topic, TopicQuery, Topics};
 use crate::types::{TopicId, TopicName};
 
 #[async_trait]
@@ -36,6 +36,34 @@ impl Topics for SqliteMetastore {
         // Nothing was written: how the transaction ends makes no difference.
         drop(transaction);
         Ok(topics)
+    }
+
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
+        let mut transaction = self.begin().await?;
+        let found = find(&mut transaction, &TopicQuery::Ids(vec![id])).await?;
+        let Some(topic) = found.into_iter().next() else { return Ok(Growth::Gone) };
+        if partitions <= topic.partitions {
+            return Ok(Growth::NotLarger(topic));
+        }
+        let grow = sqlx::query("UPDATE topics SET partitions = ?2 WHERE id = ?1").bind(id.0.as_slice()).bind(partitions);
+        grow.execute(&mut *transaction).await.map_err(reading)?;
+        insert_partitions(&mut transaction, id, topic.partitions, partitions).await.map_err(reading)?;
+        commit(transaction).await?;
+        Ok(Growth::Grown(Topic { partitions, ..topic }))
+    }
+
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
+        let mut transaction = self.begin().await?;
+        let found = find(&mut transaction, &TopicQuery::Ids(vec![id])).await?;
+        let Some(topic) = found.into_iter().next() else { return Ok(Reconfiguration::Gone) };
+        if topic.configs != *expected {
+            return Ok(Reconfiguration::Outdated(topic));
+        }
+        let old = sqlx::query("DELETE FROM topic_configs WHERE topic_id = ?1").bind(id.0.as_slice());
+        old.execute(&mut *transaction).await.map_err(reading)?;
+        insert_configs(&mut transaction, id, configs).await.map_err(reading)?;
+        commit(transaction).await?;
+        Ok(Reconfiguration::Done(Topic { configs: configs.clone(), ..topic }))
     }
 
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {
@@ -71,16 +99,32 @@ async fn insert(transaction: &mut Transaction<'_, Sqlite>, topic: &Topic) -> std
     if inserted.execute(&mut **transaction).await?.rows_affected() == 0 {
         return Ok(false);
     }
-    for (name, value) in &topic.configs {
+    insert_configs(transaction, topic.id, &topic.configs).await?;
+    insert_partitions(transaction, topic.id, 0, topic.partitions).await?;
+    Ok(true)
+}
+
+async fn insert_configs(transaction: &mut Transaction<'_, Sqlite>, id: TopicId, configs: &Configs) -> std::result::Result<(), sqlx::Error> {
+    for (name, value) in configs {
         let config = sqlx::query("INSERT INTO topic_configs (topic_id, name, value) VALUES (?1, ?2, ?3)");
-        config.bind(id).bind(name).bind(value).execute(&mut **transaction).await?;
+        config.bind(id.0.as_slice()).bind(name).bind(value).execute(&mut **transaction).await?;
     }
+    Ok(())
+}
+
+/// Empty partitions from `first` to `end`, exclusive.
+async fn insert_partitions(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: TopicId,
+    first: i32,
+    end: i32,
+) -> std::result::Result<(), sqlx::Error> {
     let partitions = sqlx::query(
-        "WITH RECURSIVE numbers (n) AS (SELECT 0 WHERE ?2 > 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?2) \
+        "WITH RECURSIVE numbers (n) AS (SELECT ?2 WHERE ?2 < ?3 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?3) \
          INSERT INTO partitions (topic_id, partition) SELECT ?1, n FROM numbers",
     );
-    partitions.bind(id).bind(topic.partitions).execute(&mut **transaction).await?;
-    Ok(true)
+    partitions.bind(id.0.as_slice()).bind(first).bind(end).execute(&mut **transaction).await?;
+    Ok(())
 }
 
 async fn find(connection: &mut SqliteConnection, query: &TopicQuery) -> Result<Vec<Topic>> {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use yaks::metastore::{
-    Agent as Registered, Change, Changes, CommittedOffset, Creation, LeaseOutcome, Leases, Metastore, Offsets, Result, Topic, TopicQuery,
-    Topics,
+    Agent as Registered, Change, Changes, CommittedOffset, Configs, Creation, DecideTrim, GroupConfigs, Growth, LeaseOutcome, Leases,
+    LogAdmin, Metastore, Offsets, Reconfiguration, Result, Topic, TopicQuery, Topics, Trimmed,
 };
+use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
 
 use super::Link;
@@ -25,12 +26,54 @@ impl Topics for Link {
         self.through(self.flaky.find_topics(query)).await
     }
 
+    async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
+        self.through(self.flaky.grow_topic(id, partitions)).await
+    }
+
+    async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
+        self.through(self.flaky.replace_topic_configs(id, expected, configs)).await
+    }
+
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {
         self.through(self.flaky.delete_topic(id)).await
     }
 
     async fn sweep_deleted_topics(&self, limit: usize) -> Result<bool> {
         self.through(self.flaky.sweep_deleted_topics(limit)).await
+    }
+}
+
+#[async_trait]
+impl LogAdmin for Link {
+    async fn trim_logs(&self, trims: &[(TopicPartition, TrimTo)], decide: &DecideTrim) -> Result<Vec<Trimmed>> {
+        self.through(self.flaky.trim_logs(trims, decide)).await
+    }
+
+    async fn sweep_trimmed_segments(&self, limit: usize) -> Result<bool> {
+        self.through(self.flaky.sweep_trimmed_segments(limit)).await
+    }
+
+    async fn log_sizes(&self, topics: &[TopicId]) -> Result<Vec<(TopicPartition, u64)>> {
+        self.through(self.flaky.log_sizes(topics)).await
+    }
+
+    async fn producers(&self, logs: &[TopicPartition], limit: usize) -> Result<Vec<(ProducerKey, ProducerState)>> {
+        self.through(self.flaky.producers(logs, limit)).await
+    }
+}
+
+#[async_trait]
+impl GroupConfigs for Link {
+    async fn group_configs(&self, groups: &[GroupId]) -> Result<Vec<Configs>> {
+        self.through(self.flaky.group_configs(groups)).await
+    }
+
+    async fn replace_group_configs(&self, group: &GroupId, expected: &Configs, configs: &Configs) -> Result<bool> {
+        self.through(self.flaky.replace_group_configs(group, expected, configs)).await
+    }
+
+    async fn configured_groups(&self) -> Result<Vec<GroupId>> {
+        self.through(self.flaky.configured_groups()).await
     }
 }
 
