@@ -129,13 +129,16 @@ impl Reader {
         }
         // Twice the period, so that knowledge that is refreshed once in a period never counts as old.
         let age = self.config.look_every * 2;
-        let head = self.watermarks.fresh(log.log, age);
-        if let Some(head) = head.filter(|head| head.high_watermark == log.from) {
+        let head = self.watermarks.fresh(log.log, age)?;
+        if head.high_watermark == log.from {
             return Some(Sight { view: Arc::new(LogView { head, segments: Vec::new() }), asked_at: Instant::now() });
         }
-        let start = head.map_or(Offset(0), |head| head.log_start);
-        let known = if trust == Trust::EndAndLeftovers && start <= log.from { self.leftovers.find(log, age) } else { None };
-        known
+        if trust == Trust::End || log.from < head.log_start {
+            return None;
+        }
+        let Sight { view, asked_at } = self.leftovers.find(log, age)?;
+        // The board's head is never older than the look-up's: an end that was told does not go back.
+        Some(Sight { view: Arc::new(LogView { head, segments: view.segments.clone() }), asked_at })
     }
 
     /// Asks the metastore: one answer for each of `logs`.

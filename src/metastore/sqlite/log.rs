@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Row as _, Sqlite};
 
 use super::connect::commit;
 use super::errors::{committing, reading};
@@ -26,19 +27,28 @@ const FIND_SEGMENTS: &str = "\
      AND l.partition = p.partition AND l.last_offset >= j.value ->> 2 ORDER BY l.last_offset LIMIT 1 \
      OFFSET ?2), 9223372036854775807) ORDER BY j.key, s.last_offset";
 
+fn insert(event: &WriteEvent, now: Timestamp) -> Query<'_, Sqlite, SqliteArguments> {
+    let insert = sqlx::query(
+        "INSERT INTO write_events (object_id, node, object_bytes, body, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
+         WHERE NOT EXISTS (SELECT 1 FROM objects WHERE object_id = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM set_aside_events WHERE object_id = ?1) ON CONFLICT (object_id) DO NOTHING",
+    );
+    let insert = insert.bind(event.object.0.as_slice()).bind(event.node.0).bind(event.object_bytes.cast_signed());
+    insert.bind(&*event.index).bind(now.0)
+}
+
 #[async_trait]
 impl Log for SqliteMetastore {
     async fn append(&self, events: &[WriteEvent]) -> Result<()> {
         let now = self.clock.now();
+        if let [event] = events {
+            // A statement is a transaction, too.
+            insert(event, now).execute(&self.writer).await.map_err(committing)?;
+            return Ok(());
+        }
         let mut transaction = self.begin().await?;
         for event in events {
-            let insert = sqlx::query(
-                "INSERT INTO write_events (object_id, node, object_bytes, body, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
-                 WHERE NOT EXISTS (SELECT 1 FROM objects WHERE object_id = ?1) \
-                 AND NOT EXISTS (SELECT 1 FROM set_aside_events WHERE object_id = ?1) ON CONFLICT (object_id) DO NOTHING",
-            );
-            let insert = insert.bind(event.object.0.as_slice()).bind(event.node.0).bind(event.object_bytes.cast_signed());
-            insert.bind(&*event.index).bind(now.0).execute(&mut *transaction).await.map_err(reading)?;
+            insert(event, now).execute(&mut *transaction).await.map_err(reading)?;
         }
         commit(transaction).await
     }

@@ -46,7 +46,8 @@ impl SqliteMetastore {
         let snapshot = snapshot(&mut transaction, &taken, due.is_some(), now).await?;
         let decisions = decide(snapshot);
         store(&mut transaction, &taken, &decisions, now).await.map_err(reading)?;
-        let next = next_deadline(&mut transaction).await.map_err(reading)?;
+        let any_parked = due.is_some() || !decisions.park.is_empty();
+        let next = if any_parked { next_deadline(&mut transaction).await.map_err(reading)? } else { None };
         commit(transaction).await?;
         Ok(Round::Done(report(&taken, now, decisions, next)))
     }
