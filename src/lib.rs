@@ -10,19 +10,24 @@
 
 pub mod admin;
 pub mod app;
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod fetch;
 pub mod group;
+pub mod handlers;
 pub mod materialize;
 pub mod metastore;
 pub mod metrics;
 pub mod oracle;
 pub mod partition;
 pub mod produce;
+pub mod protocol;
 pub mod records;
+pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod types;

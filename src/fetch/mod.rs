@@ -110,7 +110,7 @@ impl Default for FetchConfig {
             max_bytes: 50 << 20,
             reads_at_once: 16,
             read_ahead_bytes: 16 << 20,
-            max_segments: 2_048,
+            max_segments: 1_024,
             look_every: Duration::from_millis(500),
         }
     }

@@ -17,9 +17,10 @@ use crate::types::{Head, Offset, TopicPartition};
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// How often a fetch looks for a log's data anew, because an object is gone or the segments it knew hold nothing for it.
 const LOOKS: usize = 3;
-/// Segments asked for per log: the configured number is shared by the logs of a fetch, within these bounds.
+/// Segments asked for per log: the configured number is shared by the logs of a fetch, within these bounds. A metastore may read as many rows
+/// as it is allowed, so more of them would be a burden when segments are large.
 const FEWEST_SEGMENTS: usize = 8;
-const MOST_SEGMENTS: usize = 512;
+const MOST_SEGMENTS: usize = 128;
 
 /// Reads logs for consumers.
 pub struct Reader {

@@ -1,14 +1,24 @@
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::time::timeout;
 
 use super::*;
 use crate::fetch::testing::{World, all_offsets, log, object, offsets, request, run};
 use crate::metastore::MetaError;
+use crate::metrics::Metrics;
+use crate::store::StoreError;
 use crate::tasks::Tasks;
-use crate::types::{ByteRange, Segment, Timestamp};
+use crate::types::{ByteRange, ObjectId, Segment, Timestamp};
 
 const MIB: u64 = 1 << 20;
+const SOON: Duration = Duration::from_millis(10);
+const NOTHING: Vec<i64> = Vec::new();
 
 fn config() -> FetchConfig {
     FetchConfig { read_ahead_bytes: 0, ..FetchConfig::default() }
@@ -63,19 +73,30 @@ async fn fault_8_too_little_is_waited_for_and_no_longer_than_asked() {
 async fn a_waiting_fetch_is_woken_by_enough_bytes_of_its_logs() {
     let world = World::new(3);
     let reader = world.reader(config());
-    let fetch = tokio::spawn({
-        let reader = Arc::clone(&reader);
-        async move { reader.fetch(patient(request(&[(0, 0), (1, 0)], MIB, MIB), 3_000, 60)).await }
-    });
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    // Connections move fetches between threads.
+    let mut fetch: Pin<Box<dyn Future<Output = FetchResponse> + Send>> =
+        Box::pin(reader.fetch(patient(request(&[(0, 0), (1, 0)], MIB, MIB), 3_000, 60)));
+    assert!(timeout(SOON, &mut fetch).await.is_err());
     world.statements();
-    for (partition, done) in [(0, false), (2, false), (1, true)] {
+    for partition in [0, 2] {
         reader.watermarks.publish(&world.append(&[(partition, run(&[(1, 2_000)]))]));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert_eq!(fetch.is_finished(), done, "after partition {partition}");
+        assert!(timeout(SOON, &mut fetch).await.is_err(), "partition {partition} is not enough");
     }
-    assert_eq!(all_offsets(&fetch.await.expect("done")), [vec![0], vec![0]]);
+    reader.watermarks.publish(&world.append(&[(1, run(&[(1, 2_000)]))]));
+    assert_eq!(all_offsets(&timeout(SOON, fetch).await.expect("woken")), [vec![0], vec![0]]);
     assert_eq!(world.statements(), 1, "news alone cost no statement");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_with_more_segments_than_are_looked_at_is_not_waited_for() {
+    let world = World::new(1);
+    for _ in 0..4 * FEWEST_SEGMENTS {
+        world.append(&[(0, run(&[(1, 10)]))]);
+    }
+    let few = FetchConfig { max_segments: 1, ..config() };
+    let began = Instant::now();
+    let answer = world.reader(few).fetch(patient(request(&[(0, 0)], MIB, MIB), 2_000, 60)).await;
+    assert_eq!((all_offsets(&answer)[0].len(), began.elapsed()), (FEWEST_SEGMENTS, Duration::ZERO));
 }
 
 /// Fault 9: librdkafka failed on null record sets of empty logs, and at the end of a log.
@@ -84,7 +105,7 @@ async fn fault_9_empty_logs_and_ends_give_empty_record_sets() {
     let world = World::new(2);
     world.append(&[(1, run(&[(3, 10)]))]);
     let answer = world.reader(config()).fetch(request(&[(0, 0), (1, 3)], MIB, MIB)).await;
-    assert_eq!(all_offsets(&answer), [Vec::<i64>::new(), Vec::new()]);
+    assert_eq!(all_offsets(&answer), vec![NOTHING; 2]);
     assert_eq!(answer[1].as_ref().map(|fetched| fetched.head), Ok(world.head(1)));
 }
 
@@ -159,7 +180,7 @@ async fn an_offset_beyond_what_is_known_is_looked_up_before_it_is_refused() {
     reader.fetch(request(&[(0, 0)], MIB, MIB)).await;
     world.append(&[(0, run(&[(5, 10)]))]);
     let answer = reader.fetch(patient(request(&[(0, 5)], MIB, MIB), 1, 1)).await;
-    assert_eq!(all_offsets(&answer), [Vec::<i64>::new()]);
+    assert_eq!(all_offsets(&answer), [NOTHING]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +279,7 @@ async fn a_fetch_that_is_dropped_leaves_no_waiter() {
     let world = World::new(1);
     let reader = world.reader(config());
     let fetch = reader.fetch(patient(request(&[(0, 0)], MIB, MIB), 1, 60));
-    assert!(tokio::time::timeout(Duration::from_secs(1), fetch).await.is_err());
+    assert!(timeout(Duration::from_secs(1), fetch).await.is_err());
     assert!(format!("{:?}", reader.watermarks).contains("waiters: {}"));
 }
 
@@ -312,6 +333,62 @@ async fn a_header_that_claims_a_later_time_does_not_end_the_search() {
     timed(&world, 1..5);
     let found = world.reader(config()).offset_for_timestamp(log(0), Timestamp(30_000)).await;
     assert_eq!(found, Ok(Some((Offset(30), Timestamp(30_000)))));
+}
+
+/// A cache of pages that come 30 ms after they were first asked for or announced, as from S3.
+#[derive(Debug)]
+struct SlowPages {
+    behind: Arc<World>,
+    due: Mutex<HashMap<(ObjectId, u64), Instant>>,
+}
+
+impl SlowPages {
+    fn ask(&self, object: ObjectId, range: ByteRange) -> Instant {
+        let mut due = self.due.lock().expect("free");
+        let pages = range.start / MIB..=(range.end() - 1) / MIB;
+        pages.map(|page| *due.entry((object, page)).or_insert(Instant::now() + Duration::from_millis(30))).max().expect("a page")
+    }
+}
+
+#[async_trait]
+impl ReadRange for SlowPages {
+    async fn read_range(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError> {
+        tokio::time::sleep_until(self.ask(object, range)).await;
+        self.behind.read_range(object, range).await
+    }
+
+    fn will_need(&self, object: ObjectId, range: ByteRange) {
+        self.ask(object, range);
+    }
+}
+
+/// With 30 ms for a page, one consumer that asks for four times 1 MiB would get 140 MB/s without read-ahead, if it needed no time itself.
+#[tokio::test(start_paused = true)]
+async fn read_ahead_hides_a_slow_store_from_one_sequential_consumer() {
+    let world = World::new(4);
+    let segment = run(&[(1, 16_000); 80]);
+    for _ in 0..20 {
+        world.append(&[0, 1, 2, 3].map(|p| (p, segment.clone())));
+    }
+    for (read_ahead_bytes, at_least, at_most) in [(0, 0, 100), (16 * MIB, 250, 1_000)] {
+        let pages = Arc::new(SlowPages { behind: Arc::clone(&world), due: Mutex::default() });
+        let config = FetchConfig { read_ahead_bytes, ..FetchConfig::default() };
+        let metrics = Metrics::new().expect("metrics").fetch.clone();
+        let reader = Reader::new(Arc::clone(&world) as _, pages, Arc::default(), metrics, config);
+        let (mut next, mut bytes, began) = ([0i64; 4], 0, Instant::now());
+        while next.iter().any(|next| *next < 1_600) {
+            let from: Vec<(i32, i64)> = (0..4).map(|p| (p, next[p as usize])).collect();
+            for (next, fetched) in next.iter_mut().zip(reader.fetch(request(&from, 50 * MIB, MIB)).await) {
+                let fetched = fetched.expect("fetched");
+                *next += fetched.record_count as i64;
+                bytes += fetched.bytes();
+            }
+            // The consumer's own time: 4 MiB in 15 ms are 280 MB/s.
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        let speed = u128::from(bytes) / began.elapsed().as_micros();
+        assert!((at_least..=at_most).contains(&speed), "{speed} MB/s with {read_ahead_bytes} bytes of read-ahead");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use super::{FetchConfig, FetchLog, FetchRequest, Fetched, Reader, Watermarks};
 use crate::metastore::{Decide, Log, LogView, MetaError, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::metrics::Metrics;
 use crate::partition::ObjectVerdict;
-use crate::records::batch::{BatchHeader, build};
+use crate::records::batch::{BatchHeader, BatchLimits, build, check};
 use crate::store::{ReadRange, StoreError};
 use crate::types::{ByteRange, Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicPartition};
 
@@ -58,7 +58,7 @@ pub(super) fn offsets(records: &[Bytes]) -> Vec<i64> {
     while !rest.is_empty() {
         let header = BatchHeader::read(rest).expect("a whole header");
         let len = header.total_len().expect("a length");
-        assert_eq!(crc32c::crc32c(&rest[21..len]), header.crc);
+        check(&rest[..len], &BatchLimits { max_bytes: u32::MAX, zstd: true }).expect("a good batch");
         assert_eq!(&rest[12..16], &[0; 4], "the leader epoch");
         offsets.extend((0..i64::from(header.record_count)).map(|i| header.base_offset + i));
         rest = &rest[len..];

@@ -125,7 +125,7 @@ pub(super) fn watermarks(consumer: &BaseConsumer, topic: &str, partitions: usize
     }
 }
 
-/// One ListOffsets for all partitions of a topic: librdkafka takes the two special times for ordinary ones.
+/// One `ListOffsets` for all partitions of a topic: librdkafka takes the two special times for ordinary ones.
 fn list_offsets(consumer: &BaseConsumer, topic: &str, partitions: usize, time: Position) -> Result<Vec<Offset>, KafkaError> {
     let mut times = TopicPartitionList::new();
     for partition in (0..).take(partitions) {

@@ -30,6 +30,6 @@ mod progress;
 mod run;
 
 #[cfg(feature = "tools")]
-pub use options::Options;
+pub use options::{Options, parse_setting};
 #[cfg(feature = "tools")]
 pub use run::{Failure, run};

@@ -52,8 +52,7 @@ fn two_brokers_do_not_share_a_data_directory_or_a_port() {
 async fn a_node_id_in_use_is_refused_and_free_ones_are_leased() {
     let services = Services::start().await;
     let _first = Broker::agent(&services, &[("YAKS_NODE_ID", "7")]);
-    let settings: Vec<_> =
-        services.settings.iter().cloned().chain([("YAKS_NODE_ID".to_owned(), "7".to_owned())]).collect();
+    let settings: Vec<_> = services.settings.iter().cloned().chain([("YAKS_NODE_ID".to_owned(), "7".to_owned())]).collect();
     let second = yaks(0, &settings).arg("agent").output().expect("the binary");
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && error.contains("node id 7"), "{error}");

@@ -162,15 +162,41 @@ pub struct Services {
 impl Services {
     pub async fn start() -> Services {
         let s3 = s3::S3Server::in_memory().await;
-        let database = postgres::Database::fresh().await;
+        let database = postgres::Server::find().await.create_database(None).await;
         let mut settings = vec![
             ("YAKS_S3_ENDPOINT".to_owned(), s3.endpoint.clone()),
             ("YAKS_S3_BUCKET".to_owned(), s3::BUCKET.to_owned()),
             ("YAKS_RUN_MIGRATIONS".to_owned(), "true".to_owned()),
             ("YAKS_FLUSH_INTERVAL_MS".to_owned(), "20".to_owned()),
         ];
-        settings.extend(database.yaks_settings());
+        let server = &database.server;
+        settings.extend([
+            ("YAKS_DB_HOST".to_owned(), server.host.clone()),
+            ("YAKS_DB_PORT".to_owned(), server.port.to_string()),
+            ("YAKS_DB_USER".to_owned(), server.user.clone()),
+            ("YAKS_DB_PASSWORD".to_owned(), server.password.clone()),
+            ("YAKS_DB_NAME".to_owned(), database.name.clone()),
+        ]);
         Services { s3, database, settings }
+    }
+
+    /// The database ends every connection and takes no new one, as a PostgreSQL that restarts; until [`Services::open_database`].
+    pub async fn close_database(&self) {
+        let name = &self.database.name;
+        self.administer(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")).await;
+        self.administer(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")).await;
+    }
+
+    pub async fn open_database(&self) {
+        self.administer(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", self.database.name)).await;
+    }
+
+    async fn administer(&self, statement: &str) {
+        use sqlx::{ConnectOptions as _, Connection as _};
+        let server = &self.database.server;
+        let mut connection = server.options(&server.database).connect().await.expect("the server takes connections");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.expect(statement);
+        connection.close().await.expect("closed");
     }
 }
 
@@ -207,7 +233,9 @@ pub async fn send(producer: &FutureProducer, topic: &str, partition: i32, value:
 /// Reads a partition from an offset until `count` records have come: (offset, value).
 pub fn read(brokers: &str, topic: &str, partition: i32, from: i64, count: usize) -> Vec<(i64, String)> {
     let consumer: BaseConsumer =
-        client(brokers, &[("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "false")]).create().expect("a consumer");
+        client(brokers, &[("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "false")])
+            .create()
+            .expect("a consumer");
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, partition, Offset::Offset(from)).expect("a partition");
     consumer.assign(&assignment).expect("assigned");

@@ -4,10 +4,12 @@ mod appending;
 mod groups;
 mod leases;
 mod model;
+#[path = "../../../tests/support/postgres.rs"]
+pub(super) mod postgres_server;
 mod reading;
 mod rounds;
 mod scale;
-mod scene;
+pub(super) mod scene;
 mod topics;
 
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Metastore;
+use super::postgres::{PostgresConfig, PostgresMetastore};
+use crate::tasks::Tasks;
 use scene::ManualClock;
 
 /// A fresh, migrated metastore.
@@ -100,10 +104,73 @@ impl Backend for Sqlite {
     }
 }
 
+/// A database of its own, of the server that tests use.
+pub(super) struct Postgres {
+    pub(super) config: PostgresConfig,
+    pub(super) metastore: Arc<dyn Metastore>,
+    pub(super) database: postgres_server::Database,
+    tasks: Tasks,
+}
+
+impl Postgres {
+    pub(super) async fn fresh() -> Self {
+        static TEMPLATE: tokio::sync::OnceCell<postgres_server::Database> = tokio::sync::OnceCell::const_new();
+        let template = TEMPLATE.get_or_init(migrated).await;
+        Postgres::on(template.server.create_database(Some(&template.name)).await)
+    }
+
+    /// Without a schema.
+    pub(super) async fn empty() -> Self {
+        Postgres::on(postgres_server::Server::find().await.create_database(None).await)
+    }
+
+    fn on(database: postgres_server::Database) -> Self {
+        let server = &database.server;
+        let mut config = PostgresConfig::new(&server.host, server.port, &server.user, &server.password, &database.name);
+        config.max_connections = 4;
+        let tasks = Tasks::new();
+        Postgres { metastore: Arc::new(PostgresMetastore::new(config.clone(), &tasks)), config, database, tasks }
+    }
+
+    pub(super) fn handle(&self) -> Arc<dyn Metastore> {
+        Arc::new(PostgresMetastore::new(self.config.clone(), &self.tasks))
+    }
+}
+
+async fn migrated() -> postgres_server::Database {
+    let Postgres { metastore, database, .. } = Postgres::empty().await;
+    metastore.migrate().await.expect("migrated");
+    // Nobody may be connected to what is to be copied.
+    metastore.close().await;
+    database
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    fn metastore(&self) -> Arc<dyn Metastore> {
+        Arc::clone(&self.metastore)
+    }
+
+    async fn another(&self) -> Arc<dyn Metastore> {
+        self.handle()
+    }
+
+    /// Its clock cannot be moved.
+    async fn pass(&self, duration: Duration) {
+        let duration = duration.min(Duration::from_millis(50));
+        tokio::time::timeout(duration, std::future::pending::<()>()).await.expect_err("it is never ready");
+    }
+
+    fn announces(&self) -> bool {
+        true
+    }
+}
+
 macro_rules! contract {
     ($($room:ident: $($case:ident),+;)+) => {
         contract!(@backend memory, Memory, $($room: $($case),+;)+);
         contract!(@backend sqlite, Sqlite, $($room: $($case),+;)+);
+        contract!(@backend postgres, Postgres, $($room: $($case),+;)+);
     };
     (@backend $name:ident, $backend:ident, $($room:ident: $($case:ident),+;)+) => {
         mod $name {

@@ -73,7 +73,8 @@ fn paused(decide: Decide) -> (Decide, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let may_go_on = Mutex::new(may_go_on);
     let paused = move |snapshot: Snapshot| {
         began.send(()).expect("the test listens");
-        may_go_on.lock().expect("not poisoned").recv_timeout(Duration::from_secs(20)).expect("the test goes on");
+        let wait = || may_go_on.lock().expect("not poisoned").recv_timeout(Duration::from_secs(20));
+        tokio::task::block_in_place(wait).expect("the test goes on");
         decide(snapshot)
     };
     (Arc::new(paused), has_began, go_on)

@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../entries/record_batch.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    entry::run(data);
+});

@@ -1,0 +1,88 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use super::fetch::ReadLog;
+use super::init_producer_id::ProducerIds;
+use super::nodes::Nodes;
+use super::produce::Submit;
+use super::topics::TopicCache;
+use crate::clock::{Clock, Ids};
+use crate::fetch::Watermarks;
+use crate::metastore::{Agent, Metastore};
+use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
+
+/// How requests are answered.
+#[derive(Debug, Clone)]
+pub struct HandlerConfig {
+    /// The cluster's id, as the metastore gave it.
+    pub cluster_id: String,
+    /// This agent as clients are told of it: with its real port.
+    pub agent: Agent,
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub max_partitions: i32,
+    /// The largest batch where the topic does not say.
+    pub message_max_bytes: u32,
+    /// Bytes of one fetch answer, at most.
+    pub fetch_max_bytes: u64,
+    pub max_request_bytes: usize,
+    pub max_connections: usize,
+    pub connection_idle_ms: u64,
+    /// Answer batches without a producer id before they have offsets, where the topic does not say.
+    pub deferred: bool,
+}
+
+/// What handlers stand on.
+#[derive(Clone)]
+pub struct BrokerParts {
+    pub metastore: Arc<dyn Metastore>,
+    pub producer: Arc<dyn Submit>,
+    pub reader: Arc<dyn ReadLog>,
+    pub watermarks: Arc<Watermarks>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub requests: RequestMetrics,
+    pub produce: ProduceMetrics,
+    pub fetch: FetchMetrics,
+}
+
+impl std::fmt::Debug for BrokerParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerParts").field("metastore", &self.metastore).finish_non_exhaustive()
+    }
+}
+
+/// The parts, and what handlers remember.
+pub(super) struct Broker {
+    pub(super) config: HandlerConfig,
+    pub(super) parts: BrokerParts,
+    pub(super) topics: TopicCache,
+    pub(super) nodes: Nodes,
+    pub(super) producer_ids: ProducerIds,
+}
+
+impl Broker {
+    pub(super) fn new(config: HandlerConfig, parts: BrokerParts) -> Self {
+        let topics = TopicCache::new(Arc::clone(&parts.metastore) as _);
+        let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.agent.clone());
+        let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
+        Broker { config, parts, topics, nodes, producer_ids }
+    }
+}
+
+/// An answer, and the first error code in it.
+pub(super) struct Outcome<A> {
+    pub(super) answer: A,
+    pub(super) error_code: i16,
+}
+
+impl<A> Outcome<A> {
+    pub(super) fn new(answer: A, error_code: i16) -> Self {
+        Outcome { answer, error_code }
+    }
+
+    pub(super) fn fine(answer: A) -> Self {
+        Outcome { answer, error_code: super::error::NONE }
+    }
+}

@@ -1,0 +1,149 @@
+//! From a request to its handler, by its API key; and the metrics of every request.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use kafka_protocol::protocol::{Decodable, Encodable};
+use tokio::time::Instant;
+
+use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
+use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
+use super::{
+    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id,
+    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+};
+use crate::metrics::RequestMetrics;
+use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
+
+/// Answers requests of Kafka clients.
+#[derive(Clone)]
+pub struct Handlers {
+    broker: Arc<Broker>,
+}
+
+impl std::fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handlers").field("config", &self.broker.config).finish_non_exhaustive()
+    }
+}
+
+impl Handlers {
+    #[must_use]
+    pub fn new(config: HandlerConfig, parts: BrokerParts) -> Self {
+        Handlers { broker: Arc::new(Broker::new(config, parts)) }
+    }
+
+    /// The rest of the request beside others of its connection.
+    fn later<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, i16) -> F) -> Result<Begun, Refusal>
+    where
+        R: Decodable,
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.version)))
+    }
+
+    fn begun<A, F>(&self, request: &Request, work: F) -> Begun
+    where
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        let clock = Stopwatch::start(&self.broker.parts.requests, &request.header);
+        let answer = async move {
+            let Outcome { answer, error_code } = work.await;
+            let rope = codec::encode(&clock.header, &answer)?;
+            clock.answered(error_code);
+            Ok(rope)
+        };
+        Begun { answer: answer.boxed(), on_disconnect: OnDisconnect::Finish, reply: Reply::InOrder }
+    }
+
+    async fn dispatch(&self, api: Api, request: &Request) -> Result<Begun, Refusal> {
+        match api {
+            Api::Produce if request.header.version < old_produce::FIRST_SERVED => self.refuse_old_produce(request),
+            Api::Produce => produce::begin(&self.broker, request).await,
+            Api::Fetch => fetch::begin(&self.broker, request).await,
+            Api::ListOffsets => self.later(request, list_offsets::answer),
+            Api::Metadata => metadata::begin(&self.broker, request),
+            Api::OffsetCommit => {
+                let (broker, decoded) = (Arc::clone(&self.broker), codec::decode_offset_commit(request)?);
+                Ok(now(self.begun(request, offset_commit::answer(broker, decoded, request.header.version))).await)
+            }
+            Api::OffsetFetch => {
+                let (broker, decoded) = (Arc::clone(&self.broker), codec::decode_offset_fetch(request)?);
+                Ok(self.begun(request, offset_fetch::answer(broker, decoded, request.header.version)))
+            }
+            Api::FindCoordinator => self.later(request, find_coordinator::answer),
+            Api::ApiVersions => self.later(request, api_versions::answer),
+            Api::CreateTopics => Ok(now(self.later(request, create_topics::answer)?).await),
+            Api::DeleteTopics => Ok(now(self.later(request, delete_topics::answer)?).await),
+            Api::InitProducerId => self.later(request, init_producer_id::answer),
+            Api::OffsetForLeaderEpoch => self.later(request, offset_for_leader_epoch::answer),
+            Api::DescribeConfigs => self.later(request, describe_configs::answer),
+            Api::DescribeCluster => self.later(request, describe_cluster::answer),
+        }
+    }
+
+    fn refuse_old_produce(&self, request: &Request) -> Result<Begun, Refusal> {
+        let code = kafka_protocol::ResponseError::UnsupportedVersion.code();
+        let rope = old_produce::refuse(request, code).map_err(codec::CodecError::from)?;
+        let rope =
+            rope.ok_or_else(|| Refusal::Unanswerable("Produce 0 to 2 are not served, and with acks=0 nobody can be told".to_owned()))?;
+        Stopwatch::start(&self.broker.parts.requests, &request.header).answered(code);
+        Ok(ready(Ok(rope)))
+    }
+
+    /// A version that is not advertised. ApiVersions is answered in version 0, so that the client learns what is (KIP-511).
+    fn unknown_version(&self, request: &Request) -> Result<Begun, Refusal> {
+        let header = &request.header;
+        if header.api.served() != Some(Api::ApiVersions) {
+            return Err(FrameError::Version { name: header.api.name, version: header.version }.into());
+        }
+        let Outcome { answer, error_code } = api_versions::unknown_version();
+        let rope = codec::encode_as(header, 0, &answer)?;
+        // Counted as what it was answered as: a client is not to invent labels.
+        Stopwatch::start(&self.broker.parts.requests, &RequestHeader { version: 0, ..header.clone() }).answered(error_code);
+        Ok(ready(Ok(rope)))
+    }
+}
+
+#[async_trait]
+impl Serve for Handlers {
+    async fn begin(&self, request: Request) -> Result<Begun, Refusal> {
+        match request.header.api.served() {
+            Some(_) if !request.header.api.covers(request.header.version) => self.unknown_version(&request),
+            Some(api) => self.dispatch(api, &request).await,
+            None => Err(FrameError::UnknownApi(request.header.api.key).into()),
+        }
+    }
+}
+
+/// Does the whole of a request in the ordered stage, because a later request of the connection must not overtake it: a commit of offset 20 sent behind one of offset
+/// 10 must win, and who creates a topic may use it in the next request.
+async fn now(begun: Begun) -> Begun {
+    let answer = begun.answer.await;
+    Begun { answer: std::future::ready(answer).boxed(), ..begun }
+}
+
+fn ready(answer: Result<Rope, Refusal>) -> Begun {
+    Begun { answer: std::future::ready(answer).boxed(), on_disconnect: OnDisconnect::Finish, reply: Reply::InOrder }
+}
+
+/// Measures one request from its dispatch to its answer.
+pub(super) struct Stopwatch {
+    pub(super) header: RequestHeader,
+    metrics: RequestMetrics,
+    began: Instant,
+}
+
+impl Stopwatch {
+    pub(super) fn start(metrics: &RequestMetrics, header: &RequestHeader) -> Self {
+        Stopwatch { header: header.clone(), metrics: metrics.clone(), began: Instant::now() }
+    }
+
+    pub(super) fn answered(&self, error_code: i16) {
+        self.metrics.answered(self.header.api.name, self.header.version, error_code, self.began.elapsed());
+    }
+}

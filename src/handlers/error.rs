@@ -1,0 +1,127 @@
+//! What an error of a room is called on the wire: the single place that knows Kafka's codes for them.
+
+use kafka_protocol::ResponseError;
+
+use crate::fetch::FetchError;
+use crate::metastore::MetaError;
+use crate::partition::RejectReason;
+use crate::produce::ProduceError;
+use crate::records::batch::BatchError;
+
+/// Kafka's code for "no error".
+pub(super) const NONE: i16 = 0;
+
+/// Whom an unavailable metastore keeps waiting: each API's clients retry on other codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Administration: the client asks again.
+    Admin,
+    /// Where topics are: clients ask again after a moment.
+    Metadata,
+    /// Offsets of a group: clients ask the same coordinator again.
+    Group,
+    /// A partition's log: clients refresh their metadata and ask again.
+    Log,
+    /// Producing: clients send the batch again.
+    Produce,
+}
+
+/// The code for an error of the metastore. Whether the change may have happened makes no difference to clients: all these requests can be repeated.
+pub(super) fn meta(asked: Asked, error: &MetaError) -> ResponseError {
+    match error {
+        MetaError::Unavailable(_) | MetaError::Indeterminate(_) => {
+            tracing::debug!(%error, ?asked, "a request is answered with a code to retry");
+            unavailable(asked)
+        }
+        MetaError::Full(_) => {
+            tracing::debug!(%error, ?asked, "a request is answered with a code to retry");
+            ResponseError::KafkaStorageError
+        }
+        MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => {
+            tracing::error!(%error, ?asked, "a request failed");
+            ResponseError::UnknownServerError
+        }
+    }
+}
+
+fn unavailable(asked: Asked) -> ResponseError {
+    match asked {
+        Asked::Admin | Asked::Produce => ResponseError::RequestTimedOut,
+        Asked::Metadata => ResponseError::LeaderNotAvailable,
+        Asked::Group => ResponseError::CoordinatorLoadInProgress,
+        Asked::Log => ResponseError::KafkaStorageError,
+    }
+}
+
+/// How a request names topics: an unknown one is called by another code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    Name,
+    Id,
+}
+
+impl NamedBy {
+    /// The code for a topic or partition that does not exist.
+    pub(super) fn unknown(self) -> ResponseError {
+        match self {
+            NamedBy::Name => ResponseError::UnknownTopicOrPartition,
+            NamedBy::Id => ResponseError::UnknownTopicId,
+        }
+    }
+}
+
+/// The code for a batch that was not stored.
+pub(super) fn batch(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::Crc { .. } => ResponseError::CorruptMessage,
+        BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        BatchError::Codec(_) | BatchError::ZstdTooEarly => ResponseError::UnsupportedCompressionType,
+        BatchError::Empty
+        | BatchError::TooShort(_)
+        | BatchError::Magic(_)
+        | BatchError::Length { .. }
+        | BatchError::MoreThanOne(_)
+        | BatchError::Control
+        | BatchError::Count { .. }
+        | BatchError::Records
+        | BatchError::TimestampType
+        | BatchError::Producer { .. }
+        | BatchError::Unreadable(_) => ResponseError::InvalidRecord,
+    }
+}
+
+/// The code for a batch that was taken but is not in the log, or not known to be.
+pub(super) fn produce(named_by: NamedBy, error: &ProduceError) -> ResponseError {
+    match error {
+        ProduceError::Rejected(RejectReason::UnknownLog) => named_by.unknown(),
+        ProduceError::Rejected(RejectReason::OutOfOrderSequence) => ResponseError::OutOfOrderSequenceNumber,
+        ProduceError::Rejected(RejectReason::Fenced) => ResponseError::InvalidProducerEpoch,
+        // Clients take it for success, which it is.
+        ProduceError::Rejected(RejectReason::DuplicateSequence) => ResponseError::DuplicateSequenceNumber,
+        ProduceError::StoreFull(_) => ResponseError::KafkaStorageError,
+        // Retriable, and clients know that the batch may be in the log all the same.
+        ProduceError::Unavailable(_) => ResponseError::RequestTimedOut,
+        // Clients look for another broker at once.
+        ProduceError::ShuttingDown => ResponseError::NotLeaderOrFollower,
+    }
+}
+
+/// The code for a log that could not be read.
+pub(super) fn fetch(named_by: NamedBy, error: &FetchError) -> ResponseError {
+    match error {
+        FetchError::UnknownLog => named_by.unknown(),
+        FetchError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        FetchError::Unavailable(_) => ResponseError::KafkaStorageError,
+        FetchError::Corrupt(_) => ResponseError::CorruptMessage,
+    }
+}
+
+/// The first code of an answer that is not [`NONE`], for the metrics.
+pub(super) fn first(codes: impl IntoIterator<Item = i16>) -> i16 {
+    codes.into_iter().find(|code| *code != NONE).unwrap_or(NONE)
+}
+
+/// Every leader epoch is 0, since no partition ever changes hands; -1 means that the client does not know.
+pub(super) fn check_epoch(current: i32) -> Result<(), ResponseError> {
+    if current > 0 { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}
