@@ -1,0 +1,8 @@
+//! Each rule of the machine, and random scripts.
+
+mod joining;
+mod leaving;
+mod random;
+mod scene;
+mod statics;
+mod syncing;
