@@ -1,5 +1,323 @@
 //! The only place where parts meet: builds all, spawns all, owns the order of shutdown.
 
+mod backends;
 mod rooms;
 
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
 pub use rooms::{RoomParts, Rooms};
+
+use crate::admin::{Admin, AdminError, Readiness};
+use crate::budget::Budget;
+use crate::cache::{CacheConfig, ObjectCache};
+use crate::clock::{Clock, Ids, RandomIds, SystemClock};
+use crate::config::{Config, LogSettings};
+use crate::handlers::{BrokerParts, HandlerConfig, Handlers};
+use crate::metastore::{Agent, Leases, MetaError, Metastore};
+use crate::metrics::{Metrics, MetricsError};
+use crate::produce::Keep;
+use crate::server::{Listening, Server, ServerConfig, ServerMetrics};
+use crate::store::measured::MeasuredStore;
+use crate::store::{ObjectStore, StoreError};
+use crate::tasks::Tasks;
+use crate::types::NodeId;
+use crate::upkeep::{Lease, LeaseError};
+
+/// The largest batch where a topic does not say: Kafka's default of `message.max.bytes`.
+const MESSAGE_MAX_BYTES: u32 = 1_048_588;
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Metastore(#[from] MetaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("the broker cannot listen on {host}:{port}: {error}; set YAKS_BROKER_PORT to a free port, or to 0 for any")]
+    Listen { host: String, port: u16, error: std::io::Error },
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("{0}")]
+    Failed(String),
+    #[error("YAKS_LOG={filter:?} cannot be used: {error}")]
+    Log { filter: String, error: String },
+}
+
+/// Says on standard error what went wrong, and gives main its exit code.
+pub fn complain(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("yaks: {error}");
+    ExitCode::FAILURE
+}
+
+/// Log lines go to standard output, from now on.
+pub fn start_logging(log: &LogSettings) -> Result<(), StartError> {
+    let bad = |error: &dyn std::fmt::Display| StartError::Log { filter: log.filter.clone(), error: error.to_string() };
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| bad(&error))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let started = if log.json { lines.json().try_init() } else { lines.with_ansi(false).try_init() };
+    started.map_err(|error| bad(&error))
+}
+
+/// One agent, serving.
+#[derive(Debug)]
+pub struct App {
+    server: Server,
+    admin: Option<Admin>,
+    rooms: Rooms,
+    lease: Lease,
+    metastore: Arc<dyn Metastore>,
+    stopping: CancellationToken,
+    /// Set when the agent must not go on: it has lost its lease.
+    lost: CancellationToken,
+    tasks: Tasks,
+    shutdown_timeout: Duration,
+}
+
+impl App {
+    /// Brings the schema up to date.
+    pub async fn migrate(config: &Config) -> Result<(), StartError> {
+        backends::migrate(config, Arc::new(SystemClock)).await
+    }
+
+    /// Serves until a signal or a failure, then shuts down in good order.
+    pub async fn run(config: Config) -> Result<(), StartError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+        let app = App::start(config).await?;
+        let failure = tokio::select! {
+            biased;
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            task = app.tasks.failed() => Some(format!("{task} panicked")),
+            () = app.lost.cancelled() => Some("the node id was taken by another agent".to_owned()),
+        };
+        tracing::info!("shutting down");
+        let clean = tokio::select! {
+            biased;
+            clean = app.shutdown() => clean,
+            _ = terminate.recv() => return Err(StartError::Failed("told twice to stop; what was in flight is lost".to_owned())),
+            _ = interrupt.recv() => return Err(StartError::Failed("told twice to stop; what was in flight is lost".to_owned())),
+        };
+        match failure {
+            Some(failure) => Err(StartError::Failed(failure)),
+            None if clean => Ok(()),
+            None => Err(StartError::Failed("the shutdown took too long; requests in flight were cut off".to_owned())),
+        }
+    }
+
+    /// Starts everything; the agent serves when this returns.
+    pub async fn start(config: Config) -> Result<App, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds::from_system());
+        let metrics = Arc::new(Metrics::new()?);
+        let tasks = Tasks::new();
+        let metastore = backends::open_metastore(&config, Arc::clone(&clock), &tasks).await?;
+        let store = backends::open_store(&config).await?;
+        let store: Arc<dyn ObjectStore> = Arc::new(MeasuredStore::new(store, metrics.store.clone()));
+        let listening = listen(&config).await?;
+
+        let agent = agent(&config, listening.local_addr(), ids.instance());
+        let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
+        let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
+        let agent = Agent { node: lease.node, ..agent };
+        let lost = CancellationToken::new();
+        let on_lost = lost.clone();
+        lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
+
+        let cache_config = CacheConfig::with_capacity(config.cache_bytes);
+        let cache = Arc::new(ObjectCache::new(Arc::clone(&store), cache_config, tasks.clone(), metrics.cache.clone()));
+        let parts = RoomParts {
+            metastore: Arc::clone(&metastore),
+            store: Arc::clone(&store),
+            reads: Arc::clone(&cache) as _,
+            keep: keep_in(cache),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            node: lease.node,
+            metrics: Arc::clone(&metrics),
+        };
+        let rooms = Rooms::start(&config, &parts, &tasks);
+        let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
+        let handlers = Handlers::new(handler_config(&config, cluster_id.clone(), agent.clone()), broker_parts(&parts, &rooms));
+        let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
+        let budget = Budget::new(config.buffer.max_bytes);
+        let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
+
+        let stopping = CancellationToken::new();
+        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
+        let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
+        app.announce(&agent, &cluster_id, &store.describe());
+        Ok(app)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Where metrics and health are served.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    fn announce(&self, agent: &Agent, cluster_id: &str, store: &str) {
+        tracing::info!(
+            node = %agent.node,
+            cluster = cluster_id,
+            metastore = self.metastore.describe(),
+            store,
+            advertised = format!("{}:{}", agent.advertised_host, agent.advertised_port),
+            metrics = self.admin_address().map(|address| address.to_string()),
+            "yaks {} is listening on {}",
+            agent.version,
+            self.address(),
+        );
+    }
+
+    /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so that requests in flight are
+    /// answered; write what is left; stop rounds and sweeps; give up the lease; close the metastore. False if something was cut off.
+    pub async fn shutdown(self) -> bool {
+        let deadline = self.shutdown_timeout;
+        self.stopping.cancel();
+        self.rooms.hurry();
+        let answered = self.server.stop(deadline).await;
+        let written = self.rooms.stop(deadline).await;
+        let stopped = self.tasks.stop(deadline).await;
+        self.lease.release().await;
+        self.metastore.close().await;
+        tracing::info!(answered, written, stopped, "stopped");
+        answered && written && stopped
+    }
+}
+
+/// Twenty-two characters of URL-safe base64, as Kafka's cluster ids are.
+fn cluster_id_from(random: [u8; 16]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(random);
+    // 128 bits are 21 digits of six and one of two.
+    let digit = |i: u32| if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 };
+    (0..22).map(|i| char::from(DIGITS[(digit(i) & 63) as usize])).collect()
+}
+
+async fn listen(config: &Config) -> Result<Listening, StartError> {
+    let (host, port) = (&config.broker_host, config.broker_port);
+    Listening::bind(host, port).await.map_err(|error| StartError::Listen { host: host.clone(), port, error })
+}
+
+/// This agent as the others, and clients, see it; the node id is still to be leased.
+fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
+    Agent {
+        node: config.node_id.unwrap_or(NodeId(0)),
+        instance,
+        advertised_host: config.advertised_host.clone(),
+        advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },
+        rack: config.rack.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn keep_in(cache: Arc<ObjectCache>) -> Keep {
+    Arc::new(move |object, body| {
+        let cache = Arc::clone(&cache);
+        Box::pin(async move { cache.insert(object, body).await })
+    })
+}
+
+fn handler_config(config: &Config, cluster_id: String, agent: Agent) -> HandlerConfig {
+    HandlerConfig {
+        cluster_id,
+        agent,
+        auto_create_topics: config.topics.auto_create,
+        default_partitions: config.topics.default_partitions,
+        max_partitions: config.topics.max_partitions,
+        message_max_bytes: MESSAGE_MAX_BYTES,
+        fetch_max_bytes: config.fetch.max_bytes,
+        max_request_bytes: config.connections.max_request_bytes,
+        max_connections: config.connections.max_connections,
+        connection_idle_ms: u64::try_from(config.connections.idle.as_millis()).unwrap_or(u64::MAX),
+        deferred: config.buffer.deferred,
+    }
+}
+
+fn broker_parts(parts: &RoomParts, rooms: &Rooms) -> BrokerParts {
+    BrokerParts {
+        metastore: Arc::clone(&parts.metastore),
+        producer: Arc::clone(&rooms.producer) as _,
+        reader: Arc::clone(&rooms.reader) as _,
+        watermarks: Arc::clone(&rooms.watermarks),
+        clock: Arc::clone(&parts.clock),
+        ids: Arc::clone(&parts.ids),
+        requests: parts.metrics.requests.clone(),
+        produce: parts.metrics.produce.clone(),
+        fetch: parts.metrics.fetch.clone(),
+    }
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    ServerConfig {
+        max_connections: config.connections.max_connections,
+        max_request_bytes: config.connections.max_request_bytes,
+        idle_timeout: config.connections.idle,
+        ..ServerConfig::default()
+    }
+}
+
+/// Metastore and store can be used, and no shutdown has begun.
+#[derive(Debug)]
+struct Ready {
+    metastore: Arc<dyn Metastore>,
+    store: Arc<dyn ObjectStore>,
+    stopping: CancellationToken,
+}
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn ready(&self) -> Result<(), String> {
+        let (metastore, store) = futures_util::future::join(self.metastore.check(), self.store.check()).await;
+        let stopping = self.stopping.is_cancelled().then(|| "the agent is shutting down".to_owned());
+        let missing = [stopping, metastore.err().map(|e| e.to_string()), store.err().map(|e| e.to_string())];
+        let missing: Vec<String> = missing.into_iter().flatten().collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+    }
+}
+
+async fn start_admin(
+    config: &Config,
+    metastore: &Arc<dyn Metastore>,
+    store: &Arc<dyn ObjectStore>,
+    metrics: &Arc<Metrics>,
+    stopping: &CancellationToken,
+    tasks: &Tasks,
+) -> Result<Option<Admin>, AdminError> {
+    let Some(port) = config.metrics_port else { return Ok(None) };
+    let ready = Ready { metastore: Arc::clone(metastore), store: Arc::clone(store), stopping: stopping.clone() };
+    Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::new(ready), tasks).await.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_ids_look_like_kafkas() {
+        assert_eq!(cluster_id_from([0; 16]), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(cluster_id_from([0xff; 16]), "_____________________w");
+        assert_eq!(cluster_id_from(*b"0123456789abcdef"), "MDEyMzQ1Njc4OWFiY2RlZg");
+    }
+}

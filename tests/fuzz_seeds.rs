@@ -1,5 +1,7 @@
 //! What the fuzz targets do, on the stable toolchain: with random bytes, with their seeds, and with seeds that were damaged.
 
+#[path = "../fuzz/entries/frame.rs"]
+mod frame;
 #[path = "../fuzz/entries/object.rs"]
 mod object;
 #[path = "../fuzz/entries/record_batch.rs"]
@@ -14,7 +16,8 @@ use proptest::prelude::*;
 /// A target's name and what it does with its input.
 type Target = (&'static str, fn(&[u8]) -> bool);
 
-const TARGETS: &[Target] = &[("object", object::run), ("record_batch", record_batch::run), ("verdict", verdict::run)];
+const TARGETS: &[Target] =
+    &[("frame", frame::run), ("object", object::run), ("record_batch", record_batch::run), ("verdict", verdict::run)];
 
 /// A change to an input.
 #[derive(Debug, Clone)]

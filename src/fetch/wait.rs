@@ -5,9 +5,9 @@
 //! ([`Watermarks::spawn_refresh`]) asks for the logs that are waited for and were not heard of for a while, all in one statement.
 //!
 //! Invariants: knowledge never goes back; a waiter is woken at most once and only for its own logs; a log that nobody waits for and nobody
-//! has used for [`KEEP`] is forgotten.
+//! has used for [`KEEP`] is forgotten; who waits is woken in an order that does not depend on chance.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub struct Watermarks {
 
 #[derive(Debug)]
 struct Board {
-    logs: HashMap<TopicPartition, Entry>,
-    waiters: HashMap<u64, Waiter>,
+    logs: BTreeMap<TopicPartition, Entry>,
+    waiters: BTreeMap<u64, Waiter>,
     next_waiter: u64,
     /// What was learned before this may be old.
     doubted_at: Option<Instant>,
@@ -47,7 +47,7 @@ struct Entry {
     head: Head,
     learned_at: Instant,
     used_at: Instant,
-    waiters: HashSet<u64>,
+    waiters: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl Watermarks {
     #[must_use]
     pub fn new() -> Self {
         let board = Board {
-            logs: HashMap::new(),
-            waiters: HashMap::new(),
+            logs: BTreeMap::new(),
+            waiters: BTreeMap::new(),
             next_waiter: 0,
             doubted_at: None,
             swept_at: Instant::now(),
@@ -175,7 +175,7 @@ impl Watermarks {
         for logs in stale.chunks(REFRESH_AT_ONCE) {
             let heads = metastore.heads(logs).await?;
             let found: Vec<_> = logs.iter().zip(&heads).filter_map(|(log, head)| head.map(|head| (*log, head))).collect();
-            let gone: HashSet<_> = logs.iter().zip(&heads).filter(|(_, head)| head.is_none()).map(|(log, _)| *log).collect();
+            let gone: BTreeSet<_> = logs.iter().zip(&heads).filter(|(_, head)| head.is_none()).map(|(log, _)| *log).collect();
             self.learn(&found, asked_at);
             self.board().forget(|log| gone.contains(log));
         }
@@ -254,7 +254,7 @@ impl Board {
 
 impl Entry {
     fn new(head: Head, now: Instant) -> Entry {
-        Entry { head, learned_at: now, used_at: now, waiters: HashSet::new() }
+        Entry { head, learned_at: now, used_at: now, waiters: BTreeSet::new() }
     }
 
     fn is_fresh(&self, now: Instant, age: Duration, doubted_at: Option<Instant>) -> bool {

@@ -12,7 +12,6 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::broker::{Broker, Outcome};
 use crate::protocol::versions;
 
-#[expect(clippy::unused_async, reason = "answers are futures")]
 pub(super) async fn answer(_broker: Arc<Broker>, _request: ApiVersionsRequest, _version: i16) -> Outcome<ApiVersionsResponse> {
     Outcome::fine(ApiVersionsResponse::default().with_api_keys(table()))
 }

@@ -64,7 +64,7 @@ impl Handlers {
         match api {
             Api::Produce if request.header.version < old_produce::FIRST_SERVED => self.refuse_old_produce(request),
             Api::Produce => produce::begin(&self.broker, request).await,
-            Api::Fetch => fetch::begin(&self.broker, request).await,
+            Api::Fetch => fetch::begin(&self.broker, request),
             Api::ListOffsets => self.later(request, list_offsets::answer),
             Api::Metadata => metadata::begin(&self.broker, request),
             Api::OffsetCommit => {

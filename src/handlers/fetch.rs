@@ -54,7 +54,7 @@ impl ReadLog for Reader {
     }
 }
 
-pub(super) async fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Refusal> {
+pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Refusal> {
     let clock = Stopwatch::start(&broker.parts.requests, &request.header);
     let sent: WireRequest = codec::decode(request)?;
     let broker = Arc::clone(broker);
@@ -104,9 +104,11 @@ fn refuse_all(sent: &WireRequest, error: ResponseError) -> FetchAnswer {
     FetchAnswer { error_code: error::NONE, topics: sent.topics.iter().map(topic).collect() }
 }
 
+type PlannedTopic = (Option<Arc<Found>>, Vec<Result<FetchLog, ResponseError>>);
+
 /// What is asked of the room for each partition of the request, in its order, or why nothing is.
 struct Plan {
-    topics: Vec<(Option<Arc<Found>>, Vec<Result<FetchLog, ResponseError>>)>,
+    topics: Vec<PlannedTopic>,
     named_by: NamedBy,
 }
 
@@ -143,7 +145,7 @@ impl Plan {
                 Ok(result) => answer_partition(broker, sent_partition, found, result, sent, named_by),
             }
         };
-        let mut topic = |(sent_topic, (found, planned)): (&FetchTopic, (Option<Arc<Found>>, Vec<_>))| {
+        let mut topic = |(sent_topic, (found, planned)): (&FetchTopic, PlannedTopic)| {
             let partitions = sent_topic.partitions.iter().zip(planned).map(|(sent, planned)| partition(sent, planned, found.as_ref()));
             answer_topic(sent_topic, partitions.collect())
         };

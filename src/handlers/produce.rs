@@ -181,7 +181,7 @@ fn take_places(
             None => Place::Refused(Refused::new(ResponseError::UnknownServerError, "the batch got no ticket")),
         },
     };
-    let mut topic = |(sent, found, partitions): (TopicProduceData, Option<Arc<Found>>, Vec<(i32, Result<Checked, Refused>)>)| {
+    let mut topic = |(sent, found, partitions): CheckedTopic| {
         let partitions = partitions.into_iter().map(|(index, result)| PartitionPlace { index, place: place(result) }).collect();
         TopicPlaces { sent, found, partitions }
     };
@@ -190,6 +190,7 @@ fn take_places(
 
 /// What is remembered of a batch that was handed on.
 type Checked = (TopicPartition, BatchSummary, Option<Timestamp>);
+type CheckedTopic = (TopicProduceData, Option<Arc<Found>>, Vec<(i32, Result<Checked, Refused>)>);
 
 fn push(batches: &mut Vec<NewBatch>, batch: NewBatch, append_time: Option<Timestamp>) -> Checked {
     let checked = (batch.log, batch.summary, append_time);

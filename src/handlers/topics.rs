@@ -98,14 +98,12 @@ impl TopicCache {
     async fn ask_one(&self, key: &Key) -> LookUp {
         let slot = {
             let mut slots = self.slots();
-            match slots.get(key).filter(|slot| slot.is_fresh(KEEP)) {
-                Some(slot) => Arc::clone(slot),
-                None => {
-                    let slot = Slot::new();
-                    slots.insert(key.clone(), Arc::clone(&slot));
-                    slot
-                }
-            }
+            let fresh = slots.get(key).filter(|slot| slot.is_fresh(KEEP)).cloned();
+            fresh.unwrap_or_else(|| {
+                let slot = Slot::new();
+                slots.insert(key.clone(), Arc::clone(&slot));
+                slot
+            })
         };
         let answer = slot.get_or_ask(async { Ok(self.ask_many(std::slice::from_ref(key)).await?.remove(key)) }).await;
         if !matches!(answer, Ok(Some(_))) {

@@ -78,7 +78,7 @@ impl Materializer {
             Ok(Round::Done(report)) => {
                 self.parts.metrics.round(report.events, report.segments, report.oldest_event_age, began.elapsed());
                 (self.parts.on_round)(&report);
-                Outcome::Done { full: report.events >= limits.events, empty: report.events == 0, next_due: report.next_due }
+                Outcome::Done { full: report.more, empty: report.events == 0, next_due: report.next_due }
             }
             Err(error) => {
                 self.parts.metrics.failed(began.elapsed());

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,7 +48,7 @@ pub enum Operation {
 pub struct Flaky {
     inner: Arc<dyn Metastore>,
     ids: Arc<dyn Ids>,
-    odds: BTreeMap<Operation, Odds>,
+    odds: Mutex<BTreeMap<Operation, Odds>>,
     down: AtomicBool,
 }
 
@@ -56,14 +56,23 @@ impl Flaky {
     /// Does nothing wrong until it is given odds or switched off.
     #[must_use]
     pub fn new(inner: Arc<dyn Metastore>, ids: Arc<dyn Ids>) -> Self {
-        Flaky { inner, ids, odds: BTreeMap::new(), down: AtomicBool::new(false) }
+        Flaky { inner, ids, odds: Mutex::default(), down: AtomicBool::new(false) }
     }
 
     /// Sets the odds of one kind of operation.
     #[must_use]
-    pub fn with_odds(mut self, operation: Operation, odds: Odds) -> Self {
-        self.odds.insert(operation, odds);
+    pub fn with_odds(self, operation: Operation, odds: Odds) -> Self {
+        self.set_odds(operation, odds);
         self
+    }
+
+    /// The same, while it is in use.
+    pub fn set_odds(&self, operation: Operation, odds: Odds) {
+        self.odds.lock().unwrap_or_else(PoisonError::into_inner).insert(operation, odds);
+    }
+
+    fn odds(&self, operation: Operation) -> Odds {
+        self.odds.lock().unwrap_or_else(PoisonError::into_inner).get(&operation).copied().unwrap_or_default()
     }
 
     /// Sets the odds of all operations.
@@ -101,7 +110,7 @@ impl Flaky {
     }
 
     async fn change<T: Send>(&self, operation: Operation, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let odds = self.odds.get(&operation).copied().unwrap_or_default();
+        let odds = self.odds(operation);
         self.before(odds).await?;
         let done = work.await?;
         if self.hits(odds.after) {
@@ -111,7 +120,7 @@ impl Flaky {
     }
 
     async fn look<T: Send>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let odds = self.odds.get(&Operation::Look).copied().unwrap_or_default();
+        let odds = self.odds(Operation::Look);
         self.before(odds).await?;
         let found = work.await?;
         if self.hits(odds.after) {

@@ -151,9 +151,13 @@ fn offset_fetch_group(reader: &mut Reader<'_>) -> Result<OffsetFetchRequestGroup
 
 fn offset_fetch_topic(reader: &mut Reader<'_>) -> Result<OffsetFetchRequestTopics, WireError> {
     let id = Uuid::from_bytes(reader.uuid()?);
-    let partitions = list(reader, |reader| reader.i32())?.ok_or(WireError::Null)?;
+    let partitions = list(reader, partition_index)?.ok_or(WireError::Null)?;
     reader.skip_tags()?;
     Ok(OffsetFetchRequestTopics::default().with_topic_id(id).with_partition_indexes(partitions))
+}
+
+fn partition_index(reader: &mut Reader<'_>) -> Result<i32, WireError> {
+    reader.i32()
 }
 
 /// A compact array, `None` for null. Its count was checked by [`check_shape`].

@@ -153,9 +153,9 @@ pub fn put_len(out: &mut BytesMut, len: usize, compact: bool) {
 /// Writes a string that is not null.
 pub fn put_str(out: &mut BytesMut, text: &str, compact: bool) {
     if compact {
-        put_uvarint(out, text.len() as u32 + 1)
+        put_uvarint(out, text.len() as u32 + 1);
     } else {
-        out.put_i16(text.len() as i16)
+        out.put_i16(text.len() as i16);
     }
     out.put_slice(text.as_bytes());
 }

@@ -47,26 +47,41 @@ impl std::fmt::Debug for Server {
     }
 }
 
-impl Server {
-    /// Listens and serves until [`Server::stop`]. `budget` is charged with the bytes of requests until they are answered.
+/// A port that is taken and not served yet: clients that come wait.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens on a name or an address; port 0 takes any free one.
     ///
     /// # Errors
     /// The address cannot be found or listened on.
-    pub async fn start(
-        config: ServerConfig,
-        service: Arc<dyn Serve>,
-        budget: Budget,
-        metrics: ServerMetrics,
-        tasks: &Tasks,
-    ) -> io::Result<Server> {
-        let listener = listen(&config.host, config.port).await?;
-        let server = Server { address: listener.local_addr()?, tasks: tasks.group(), abort: CancellationToken::new() };
-        let shared =
-            Shared { config: Arc::new(config), service, budget, metrics, tasks: server.tasks.clone(), abort: server.abort.clone() };
-        server.tasks.spawn("listener", accept_all(listener, shared));
-        Ok(server)
+    pub async fn bind(host: &str, port: u16) -> io::Result<Listening> {
+        let listener = listen(host, port).await?;
+        Ok(Listening { address: listener.local_addr()?, listener })
     }
 
+    /// Where it listens: with the real port if any was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until [`Server::stop`]. `budget` is charged with the bytes of requests until they are answered.
+    #[must_use]
+    pub fn serve(self, config: ServerConfig, service: Arc<dyn Serve>, budget: Budget, metrics: ServerMetrics, tasks: &Tasks) -> Server {
+        let server = Server { address: self.address, tasks: tasks.group(), abort: CancellationToken::new() };
+        let shared =
+            Shared { config: Arc::new(config), service, budget, metrics, tasks: server.tasks.clone(), abort: server.abort.clone() };
+        server.tasks.spawn("listener", accept_all(self.listener, shared));
+        server
+    }
+}
+
+impl Server {
     /// Where it listens: with the real port if any was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

@@ -15,15 +15,11 @@ mod tests;
 
 use std::time::Duration;
 
-pub use listener::{Server, ServerMetrics};
+pub use listener::{Listening, Server, ServerMetrics};
 
 /// Where and how clients are served.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// A name or an address; 0.0.0.0 for all.
-    pub host: String,
-    /// 0: any free port.
-    pub port: u16,
     pub max_connections: usize,
     /// The longest frame that is accepted, without its length.
     pub max_request_bytes: usize,
@@ -38,8 +34,6 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
-            host: "0.0.0.0".to_owned(),
-            port: 9092,
             max_connections: 20_000,
             max_request_bytes: 100 << 20,
             max_in_flight: 512,

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::{Server, ServerConfig, ServerMetrics};
+use super::{Listening, Server, ServerConfig, ServerMetrics};
 use crate::budget::Budget;
 use crate::handlers::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use crate::metrics::Metrics;
@@ -110,15 +110,16 @@ struct Bench {
     server: Server,
     service: Arc<Obedient>,
     budget: Budget,
-    _metrics: Metrics,
+    all_metrics: Metrics,
 }
 
 async fn bench_with(config: ServerConfig) -> Bench {
     let (service, budget, metrics) = (Arc::new(Obedient::default()), Budget::new(256 << 20), Metrics::new().expect("metrics"));
-    let config = ServerConfig { host: "127.0.0.1".to_owned(), port: 0, max_request_bytes: LIMIT, ..config };
+    let config = ServerConfig { max_request_bytes: LIMIT, ..config };
     let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
-    let server = Server::start(config, service.clone(), budget.clone(), instruments, &Tasks::new()).await.expect("a free port");
-    Bench { server, service, budget, _metrics: metrics }
+    let listening = Listening::bind("127.0.0.1", 0).await.expect("a free port");
+    let server = listening.serve(config, service.clone(), budget.clone(), instruments, &Tasks::new());
+    Bench { server, service, budget, all_metrics: metrics }
 }
 
 async fn bench() -> Bench {
@@ -131,7 +132,7 @@ impl Bench {
     }
 
     fn metrics(&self) -> String {
-        self._metrics.render().expect("text")
+        self.all_metrics.render().expect("text")
     }
 }
 

@@ -16,6 +16,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 const URL_VARIABLE: &str = "YAKS_TEST_POSTGRES_URL";
+/// `on` for benchmarks of a server that is started here.
+const FSYNC_VARIABLE: &str = "YAKS_TEST_POSTGRES_FSYNC";
 const WHAT_TO_INSTALL: &str = "tests need a PostgreSQL server: set YAKS_TEST_POSTGRES_URL (postgres://user:password@host:port/database), \
      or install PostgreSQL 14 or later (Debian: apt install postgresql; macOS: brew install postgresql), or start Docker";
 
@@ -140,13 +142,13 @@ fn find_installation() -> Option<PathBuf> {
     candidates.into_iter().find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
 }
 
-/// Arguments: directory of programs, port. Ends, and cleans up, when its standard input ends: when the test process does.
+/// Arguments: directory of programs, port, whether to wait for the disk. Ends, and cleans up, when its standard input ends: when the test process does.
 const WATCHMAN: &str = r#"
 trap '' INT TERM HUP
 directory=$(mktemp -d /tmp/yaks-test-postgres.XXXXXX) || exit 1
 cd "$directory"
 "$1/initdb" -D data -U yaks -A trust -E UTF8 --locale=C --no-sync >log 2>&1 || { cat log >&2; cd /; rm -rf "$directory"; exit 1; }
-"$1/postgres" -D data -h 127.0.0.1 -p "$2" -k "$directory" -c max_connections=300 >>log 2>&1 &
+"$1/postgres" -D data -h 127.0.0.1 -p "$2" -k "$directory" -c max_connections=300 -c "fsync=$3" -c "full_page_writes=$3" >>log 2>&1 &
 server=$!
 cat >/dev/null
 kill -QUIT $server
@@ -189,7 +191,9 @@ fn watch(programs: &Path, port: u16) -> Child {
     if is_root {
         command.args(["-u", "postgres", "--", "sh"]);
     }
-    command.args(["-c", WATCHMAN, "watchman"]).arg(programs).arg(port.to_string());
+    // A test database need not survive the loss of power; a benchmark says otherwise.
+    let fsync = std::env::var(FSYNC_VARIABLE).unwrap_or_else(|_| "off".to_owned());
+    command.args(["-c", WATCHMAN, "watchman"]).arg(programs).arg(port.to_string()).arg(fsync);
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
     // A group of its own: an interrupt typed at the terminal is for the tests alone.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -1,6 +1,7 @@
 //! One suite for every metastore: what the traits promise, case by case, and a model that all must agree with.
 
 mod appending;
+mod figures;
 mod groups;
 mod leases;
 mod model;

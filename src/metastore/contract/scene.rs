@@ -153,7 +153,7 @@ pub(in crate::metastore) async fn whole_log(metastore: &Arc<dyn Metastore>, log:
 }
 
 /// Lets time pass until `done` says so, for at most ten seconds of the metastore's clock.
-pub(in crate::metastore) async fn eventually<F: Future<Output = bool>>(backend: &dyn Backend, what: &str, mut done: impl FnMut() -> F) {
+pub(super) async fn eventually<F: Future<Output = bool>>(backend: &dyn Backend, what: &str, mut done: impl FnMut() -> F) {
     for _ in 0..400 {
         if done().await {
             return;
