@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_counts_as_all() {
-        for bad in [&b""[..], b"\0", b"\0\0\x7f\xff\xff\xff", b"\0\0\0\0\0\x01\0\x09abc", b"\0\0\xff\xff\xff\xff", b"\0\0\0\0\0\x01\0\x01\xff"] {
+        for bad in
+            [&b""[..], b"\0", b"\0\0\x7f\xff\xff\xff", b"\0\0\0\0\0\x01\0\x09abc", b"\0\0\xff\xff\xff\xff", b"\0\0\0\0\0\x01\0\x01\xff"]
+        {
             assert_eq!(Topics::of([subscription(&["a"]), Bytes::from_static(bad)]), Topics::All, "{bad:?}");
         }
     }

@@ -76,9 +76,7 @@ impl Turn<'_> {
 
     fn leave_one(&mut self, leaver: &Leaver) -> Result<(), GroupError> {
         let member = match (&leaver.member, leaver.instance.as_deref()) {
-            (None, instance) => {
-                instance.and_then(|i| self.group.holder_of(i)).cloned().ok_or(GroupError::UnknownMember)?
-            }
+            (None, instance) => instance.and_then(|i| self.group.holder_of(i)).cloned().ok_or(GroupError::UnknownMember)?,
             (Some(member), _) if self.group.pending.contains(member) => member.clone(),
             (Some(member), instance) => {
                 self.group.check_member(member, instance)?;

@@ -145,7 +145,10 @@ pub enum Note {
     /// With the reason.
     Removed(MemberId, &'static str),
     /// A static member came back under a new id.
-    Replaced { old: MemberId, new: MemberId },
+    Replaced {
+        old: MemberId,
+        new: MemberId,
+    },
     /// With the reason.
     Rebalancing(&'static str),
     Generation(i32),

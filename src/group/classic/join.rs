@@ -158,6 +158,7 @@ impl Turn<'_> {
     fn replace(&mut self, join: &Join, old: &MemberId) {
         let Some(member) = self.group.members.remove(old) else { return };
         let new = &join.new_id;
+        self.group.pending.remove(new);
         let led_by = self.group.leader.clone();
         if self.group.is_leader(old) {
             self.group.leader = Some(new.clone());

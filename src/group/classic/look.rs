@@ -37,9 +37,7 @@ pub fn assigned(group: &ClassicGroup, member: &MemberId, instance: Option<&str>,
     }
     match group.phase {
         Phase::Completing { .. } if group.generation == generation => Look::NotYet,
-        Phase::Stable { .. } if group.generation == generation => {
-            Look::Ready(group.assigned(member).ok_or(GroupError::UnknownMember))
-        }
+        Phase::Stable { .. } if group.generation == generation => Look::Ready(group.assigned(member).ok_or(GroupError::UnknownMember)),
         Phase::Empty | Phase::Preparing { .. } | Phase::Completing { .. } | Phase::Stable { .. } => {
             Look::Ready(Err(GroupError::RebalanceInProgress))
         }

@@ -23,8 +23,8 @@ mod rebalance;
 mod sync;
 
 pub use apply::apply;
-pub use describe::{Description, MemberDescription};
 pub(super) use body::{decode, encode};
+pub use describe::{Description, MemberDescription};
 pub use event::{Assigned, Effect, Event, Join, Joined, JoinedMember, Leaver, Note, Protocol, Reply, Rules, Sync};
 
 use std::collections::{BTreeMap, BTreeSet};

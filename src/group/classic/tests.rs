@@ -1,5 +1,6 @@
 //! Each rule of the machine, and random scripts.
 
+mod clients;
 mod joining;
 mod leaving;
 mod random;

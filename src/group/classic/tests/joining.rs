@@ -186,7 +186,8 @@ fn members_vote_for_a_protocol_all_know() {
     scene.join(&prefers("a", &["sticky", "range", "robin"]));
     scene.join(&prefers("b", &["robin", "range"]));
     scene.join(&prefers("c", &["only-mine", "range", "robin"]));
-    scene.pass(Duration::from_secs(2));
+    scene.pass(Duration::from_secs(1));
+    scene.pass(Duration::from_secs(1));
     assert_eq!(scene.joined("a").protocol.as_deref(), Some("range"));
     assert_eq!(scene.joined("a").members[1].metadata, Bytes::from("range's"));
 }

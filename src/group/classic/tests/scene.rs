@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::group::GroupError;
 use crate::group::classic::{
     Assigned, ClassicGroup, Effect, Event, Join, Joined, Leaver, Phase, Protocol, Reply, Rules, Sync, apply, look, look::Look,
 };
-use crate::group::GroupError;
 use crate::types::{MemberId, Timestamp};
 
 pub(super) const SESSION: Duration = Duration::from_secs(10);
