@@ -39,7 +39,7 @@ struct Client {
     doing: Doing,
 }
 
-/// What is left of a client that crashed: it may still send a commit.
+/// A commit that is still on its way: of a client that crashed, or that has joined again since.
 type Ghost = (MemberId, Option<InstanceId>, i32, BTreeSet<u8>);
 
 struct World {
@@ -205,6 +205,7 @@ impl World {
                 if error == GroupError::RebalanceInProgress {
                     self.beat(&member);
                 }
+                self.ghosts.push((member, instance, generation, partitions));
                 self.refused(at, &error)
             }
         }
