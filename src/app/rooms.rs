@@ -163,6 +163,7 @@ fn listen_for_changes(changes: &Arc<dyn Changes>, producer: &Arc<Producer>, wate
         while let Some(Some(change)) = stop.run_until_cancelled(announced.recv()).await {
             match change {
                 Change::Heads(heads) => watermarks.publish(&heads),
+                Change::Group { .. } => continue,
                 Change::Unknown => watermarks.changed_unknown(),
             }
             if let Err(error) = producer.look_for_verdicts().await {

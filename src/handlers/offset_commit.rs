@@ -13,7 +13,7 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use super::broker::{Broker, Outcome};
 use super::error::{self, Asked, NamedBy};
 use super::topics::{Found, Key};
-use crate::metastore::CommittedOffset;
+use crate::metastore::{CommittedOffset, GroupVersion};
 use crate::types::{GroupId, Offset, TopicId, TopicName, TopicPartition};
 
 /// Kafka's limit, in the characters of its strings (UTF-16).
@@ -24,8 +24,12 @@ pub(super) async fn answer(broker: Arc<Broker>, request: OffsetCommitRequest, ve
     let checked = check(&broker, &request, version).await;
     let accepted: Vec<(TopicPartition, CommittedOffset)> = checked.iter().flatten().cloned().collect();
     let group = GroupId(request.group_id.as_str().into());
-    let stored = if accepted.is_empty() { Ok(()) } else { broker.parts.metastore.commit_offsets(&group, &accepted).await };
+    let stored = match &accepted[..] {
+        [] => Ok(true),
+        some => broker.parts.metastore.commit_offsets(&group, GroupVersion::NONE, some).await,
+    };
     let stored = stored.map_err(|failed| error::meta(Asked::Group, &failed));
+    let stored = stored.and_then(|stored| if stored { Ok(()) } else { Err(ResponseError::UnknownMemberId) });
     let codes: Vec<i16> = checked.into_iter().map(|checked| checked.and(stored).err().map_or(error::NONE, |error| error.code())).collect();
     let code = error::first(codes.iter().copied());
     let mut codes = codes.into_iter();

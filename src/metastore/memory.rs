@@ -3,6 +3,7 @@
 //! Deterministic: ordered maps, no randomness, time only through the given [`Clock`], never tokio's. Several agents of a
 //! simulation share one behind an `Arc`; each gets the others' announcements.
 
+mod groups;
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::announce::Subscribers;
-use super::{
-    Agent, Change, Changes, CommittedOffset, Creation, LeaseOutcome, Leases, Metastore, Offsets, Result, Topic, TopicQuery, Topics,
-    WriteEvent,
-};
+use super::{Agent, Beat, Change, Changes, Creation, LeaseOutcome, Leases, Metastore, Result, Topic, TopicQuery, Topics, WriteEvent};
 use crate::clock::Clock;
 use crate::partition::{ObjectVerdict, ParkedBatch, ProducerKey, ProducerState};
 use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
@@ -48,7 +46,10 @@ struct State {
     /// By order of parking.
     parked: BTreeMap<u64, ParkedBatch>,
     next_producer_id: i64,
-    offsets: BTreeMap<GroupId, BTreeMap<TopicPartition, CommittedOffset>>,
+    offsets: BTreeMap<GroupId, groups::Committed>,
+    groups: BTreeMap<GroupId, groups::Row>,
+    sessions: BTreeMap<Beat, groups::Session>,
+    groups_swept_at: Timestamp,
     cluster_id: Option<String>,
     /// With the time at which the lease ends.
     agents: BTreeMap<NodeId, (Agent, Timestamp)>,
@@ -156,24 +157,6 @@ impl Topics for MemoryMetastore {
             state.deleted.remove(&topic);
         }
         Ok(false)
-    }
-}
-
-#[async_trait]
-impl Offsets for MemoryMetastore {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
-        if !offsets.is_empty() {
-            self.state().offsets.entry(group.clone()).or_default().extend(offsets.iter().cloned());
-        }
-        Ok(())
-    }
-
-    async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
-        let state = self.state();
-        let Some(committed) = state.offsets.get(group) else { return Ok(Vec::new()) };
-        let wanted: Option<BTreeSet<TopicPartition>> = logs.map(|logs| logs.iter().copied().collect());
-        let chosen = committed.iter().filter(|(log, _)| wanted.as_ref().is_none_or(|w| w.contains(log)));
-        Ok(chosen.map(|(log, offset)| (*log, offset.clone())).collect())
     }
 }
 

@@ -11,6 +11,7 @@
 mod changes;
 mod connect;
 mod errors;
+mod groups;
 mod leases;
 mod log;
 mod offsets;
