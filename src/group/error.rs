@@ -1,5 +1,6 @@
 //! Why a group refuses.
 
+use super::wire::BodyError;
 use crate::metastore::MetaError;
 use crate::types::MemberId;
 
@@ -38,13 +39,11 @@ pub enum GroupError {
     /// This agent is about to stop: another one must be asked.
     #[error("this agent is stopping")]
     Stopping,
+    #[error("the stored state of the group cannot be read: {0}")]
+    Corrupt(#[from] BodyError),
+    #[error(transparent)]
+    Metastore(#[from] MetaError),
     /// Try again.
     #[error("the group's state cannot be reached: {0}")]
     Unavailable(String),
-}
-
-impl From<MetaError> for GroupError {
-    fn from(error: MetaError) -> Self {
-        GroupError::Unavailable(error.to_string())
-    }
 }

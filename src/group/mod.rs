@@ -17,10 +17,27 @@
 //! Invariants: a state is stored only over the one it was made from; nothing is answered before it is stored; a cached state may say yes, but
 //! a no is said only after the row was loaded; time is the metastore's; offsets are stored only if the row has not changed since they were allowed.
 
+mod admin;
+mod beats;
 pub mod classic;
+mod coordinator;
+mod drive;
 mod error;
+mod known;
+mod settings;
 mod state;
 mod subscription;
+mod sweep;
+
+mod turns;
+mod wait;
 mod wire;
 
+pub use admin::Listed;
+pub use coordinator::{Committer, Coordinator, CoordinatorParts};
 pub use error::GroupError;
+pub use settings::GroupSettings;
+pub use wire::BodyError;
+
+#[cfg(test)]
+mod tests;

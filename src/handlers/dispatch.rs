@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
-    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id,
-    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups, fetch,
+    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -45,6 +46,17 @@ impl Handlers {
         Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.version)))
     }
 
+    /// The same, for a request that may wait long for others: it is dropped when its client is gone.
+    fn waiting<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
+    where
+        R: Decodable,
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        let begun = self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.clone()));
+        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..begun })
+    }
+
     fn begun<A, F>(&self, request: &Request, work: F) -> Begun
     where
         A: Encodable + Send + 'static,
@@ -75,6 +87,14 @@ impl Handlers {
                 let (broker, decoded) = (Arc::clone(&self.broker), codec::decode_offset_fetch(request)?);
                 Ok(self.begun(request, offset_fetch::answer(broker, decoded, request.header.version)))
             }
+            Api::JoinGroup => self.waiting(request, join_group::answer),
+            Api::Heartbeat => self.later(request, heartbeat::answer),
+            Api::LeaveGroup => self.later(request, leave_group::answer),
+            Api::SyncGroup => self.waiting(request, sync_group::answer),
+            Api::DescribeGroups => self.later(request, describe_groups::answer),
+            Api::ListGroups => self.later(request, list_groups::answer),
+            Api::DeleteGroups => self.later(request, delete_groups::answer),
+            Api::OffsetDelete => self.later(request, offset_delete::answer),
             Api::FindCoordinator => self.later(request, find_coordinator::answer),
             Api::ApiVersions => self.later(request, api_versions::answer),
             Api::CreateTopics => Ok(now(self.later(request, create_topics::answer)?).await),

@@ -30,11 +30,6 @@ impl Nodes {
         self.live.get_or_ask(self.ask()).await
     }
 
-    /// The node that stands for this agent among `nodes`.
-    pub(super) fn mine<'a>(&self, nodes: &'a [Node]) -> Option<&'a Node> {
-        nodes.iter().find(|node| node.host == self.me.advertised_host && node.port == self.me.advertised_port)
-    }
-
     async fn ask(&self) -> Arc<[Node]> {
         match self.leases.live_agents().await {
             Ok(mut agents) => {

@@ -2,9 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, TopicName, fetch_response, produce_request,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, SyncGroupRequest, TopicName, fetch_response,
+    produce_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -19,7 +21,7 @@ use super::{Request, RequestHeader, parse_request};
 use crate::types::{Offset, ProducerId, TopicId};
 
 fn header(api: &'static ApiRow, version: i16) -> RequestHeader {
-    RequestHeader { api, version, correlation_id: 77, client_id: None }
+    RequestHeader { api, version, correlation_id: 77, client_id: None, client_host: std::sync::Arc::default() }
 }
 
 fn request(api: &'static ApiRow, version: i16, body: Bytes) -> Request {
@@ -101,6 +103,14 @@ fn judge_any(api: Api, request: &Request) -> Result<(), TestCaseError> {
         Api::OffsetFetch if request.header.version >= 10 => judge_offset_fetch(request),
         Api::OffsetFetch => judge::<OffsetFetchRequest>(request),
         Api::FindCoordinator => judge::<FindCoordinatorRequest>(request),
+        Api::JoinGroup => judge::<JoinGroupRequest>(request),
+        Api::Heartbeat => judge::<HeartbeatRequest>(request),
+        Api::LeaveGroup => judge::<LeaveGroupRequest>(request),
+        Api::SyncGroup => judge::<SyncGroupRequest>(request),
+        Api::DescribeGroups => judge::<DescribeGroupsRequest>(request),
+        Api::ListGroups => judge::<ListGroupsRequest>(request),
+        Api::DeleteGroups => judge::<DeleteGroupsRequest>(request),
+        Api::OffsetDelete => judge::<OffsetDeleteRequest>(request),
         Api::ApiVersions => judge::<ApiVersionsRequest>(request),
         Api::CreateTopics => judge::<CreateTopicsRequest>(request),
         Api::DeleteTopics => judge::<DeleteTopicsRequest>(request),

@@ -15,12 +15,20 @@ pub enum Api {
     OffsetCommit,
     OffsetFetch,
     FindCoordinator,
+    JoinGroup,
+    Heartbeat,
+    LeaveGroup,
+    SyncGroup,
+    DescribeGroups,
+    ListGroups,
     ApiVersions,
     CreateTopics,
     DeleteTopics,
     InitProducerId,
     OffsetForLeaderEpoch,
     DescribeConfigs,
+    DeleteGroups,
+    OffsetDelete,
     DescribeCluster,
 }
 
@@ -85,7 +93,7 @@ const fn absent(key: i16, name: &'static str, versions: (i16, i16), flexible_fro
     ApiRow { key, name, min: versions.0, max: versions.1, flexible_from, state: State::NotServed(reason) }
 }
 
-const GROUPS: &str = "consumer groups are not served yet";
+const GROUPS: &str = "groups of the new protocol (KIP-848) are not served yet";
 const TRANSACTIONS: &str = "transactions are not served yet";
 const UPKEEP: &str = "this administration is not served yet";
 const SECURITY: &str = "authentication and access control are not served";
@@ -104,12 +112,12 @@ pub const APIS: &[ApiRow] = &[
     served(8, "OffsetCommit", (2, 10), 8, Api::OffsetCommit, &shapes::OFFSET_COMMIT),
     served(9, "OffsetFetch", (1, 10), 6, Api::OffsetFetch, &shapes::OFFSET_FETCH),
     served(10, "FindCoordinator", (0, 6), 3, Api::FindCoordinator, &shapes::FIND_COORDINATOR),
-    absent(11, "JoinGroup", (0, 9), 6, GROUPS),
-    absent(12, "Heartbeat", (0, 4), 4, GROUPS),
-    absent(13, "LeaveGroup", (0, 5), 4, GROUPS),
-    absent(14, "SyncGroup", (0, 5), 4, GROUPS),
-    absent(15, "DescribeGroups", (0, 6), 5, GROUPS),
-    absent(16, "ListGroups", (0, 5), 3, GROUPS),
+    served(11, "JoinGroup", (0, 9), 6, Api::JoinGroup, &shapes::JOIN_GROUP),
+    served(12, "Heartbeat", (0, 4), 4, Api::Heartbeat, &shapes::HEARTBEAT),
+    served(13, "LeaveGroup", (0, 5), 4, Api::LeaveGroup, &shapes::LEAVE_GROUP),
+    served(14, "SyncGroup", (0, 5), 4, Api::SyncGroup, &shapes::SYNC_GROUP),
+    served(15, "DescribeGroups", (0, 6), 5, Api::DescribeGroups, &shapes::DESCRIBE_GROUPS),
+    served(16, "ListGroups", (0, 5), 3, Api::ListGroups, &shapes::LIST_GROUPS),
     absent(17, "SaslHandshake", (0, 1), i16::MAX, SECURITY),
     served(18, "ApiVersions", (0, 4), 3, Api::ApiVersions, &shapes::API_VERSIONS),
     served(19, "CreateTopics", (2, 7), 5, Api::CreateTopics, &shapes::CREATE_TOPICS),
@@ -135,12 +143,12 @@ pub const APIS: &[ApiRow] = &[
     absent(39, "RenewDelegationToken", (1, 2), 2, SECURITY),
     absent(40, "ExpireDelegationToken", (1, 2), 2, SECURITY),
     absent(41, "DescribeDelegationToken", (1, 3), 2, SECURITY),
-    absent(42, "DeleteGroups", (0, 2), 2, GROUPS),
+    served(42, "DeleteGroups", (0, 2), 2, Api::DeleteGroups, &shapes::DELETE_GROUPS),
     absent(43, "ElectLeaders", (0, 2), 2, REPLICAS),
     absent(44, "IncrementalAlterConfigs", (0, 1), 1, UPKEEP),
     absent(45, "AlterPartitionReassignments", (0, 1), 0, REPLICAS),
     absent(46, "ListPartitionReassignments", (0, 0), 0, REPLICAS),
-    absent(47, "OffsetDelete", (0, 0), i16::MAX, GROUPS),
+    served(47, "OffsetDelete", (0, 0), i16::MAX, Api::OffsetDelete, &shapes::OFFSET_DELETE),
     absent(48, "DescribeClientQuotas", (0, 1), 1, UPKEEP),
     absent(49, "AlterClientQuotas", (0, 1), 1, UPKEEP),
     absent(50, "DescribeUserScramCredentials", (0, 0), 0, SECURITY),

@@ -83,7 +83,7 @@ impl Turn<'_> {
                 member.clone()
             }
         };
-        self.remove(&member, "it left");
+        self.remove(&member, "left");
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Turn<'_> {
         let known = |m: &&MemberId| self.group.members.contains_key(*m) || self.group.pending.contains(*m);
         let ended: Vec<MemberId> = over.into_iter().filter(known).cloned().collect();
         for member in &ended {
-            self.remove(member, "its session ended");
+            self.remove(member, "session ended");
         }
         if !ended.is_empty() {
             self.go_on_without("a member's session ended");

@@ -89,7 +89,7 @@ impl Turn<'_> {
     fn complete_join(&mut self) {
         let late = self.group.members.iter().filter(|(_, m)| !m.joined && m.instance.is_none()).map(|(id, _)| id.clone());
         for member in late.collect::<Vec<_>>() {
-            self.remove(&member, "it did not rejoin in time");
+            self.remove(&member, "did not rejoin");
         }
         if self.group.members.is_empty() {
             return self.become_empty();
@@ -145,7 +145,7 @@ impl Turn<'_> {
         let silent = self.group.members.iter().filter(|(_, m)| !m.synced).map(|(id, _)| id.clone());
         let silent: Vec<_> = silent.collect();
         for member in &silent {
-            self.remove(member, "it did not sync in time");
+            self.remove(member, "did not sync");
         }
         if silent.is_empty() {
             self.group.phase = Phase::Stable { deadline: None };

@@ -80,7 +80,7 @@ fn silence_is_leaving() {
     ]));
     assert_eq!(scene.members(), ["b", "c"]);
     assert!(scene.is_preparing());
-    assert!(scene.effects.contains(&Effect::Note(Note::Removed(id("a"), "its session ended"))));
+    assert!(scene.effects.contains(&Effect::Note(Note::Removed(id("a"), "session ended"))));
     scene.end(&["b", "c"]);
     assert!(scene.group.is_empty());
 }
