@@ -190,8 +190,9 @@ impl App {
         );
     }
 
-    /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so that requests in flight are
-    /// answered; write what is left; stop rounds and sweeps; give up the lease; close the metastore. False if something was cut off.
+    /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so
+    /// that requests in flight are answered; write what is left; stop rounds and sweeps; give up the lease; close the metastore. False if
+    /// something was cut off.
     pub async fn shutdown(self) -> bool {
         let deadline = self.shutdown_timeout;
         self.stopping.cancel();

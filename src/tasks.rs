@@ -1,7 +1,7 @@
 //! The one way to run work in the background: named, tracked and cancelled together.
 //!
-//! Async code here is not cancel safe unless it says so. To stop work, cancel its token and wait; nothing is dropped half-way. A task that panics takes the process
-//! down in an orderly way: [`Tasks::failed`] completes, and main shuts the agent down.
+//! Async code here is not cancel safe unless it says so. To stop work, cancel its token and wait; nothing is dropped half-way. A task that
+//! panics takes the process down in an orderly way: [`Tasks::failed`] completes, and main shuts the agent down.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //! each target, so that with two targets the runs alternate and a noisy machine is noisy for both; a *figure* is one
 //! number with its unit.
 
+#![allow(clippy::disallowed_methods, reason = "a tool has threads of its own and only the real clock")]
+
 mod clients;
 mod connections;
 mod consume;

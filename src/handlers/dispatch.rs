@@ -140,8 +140,8 @@ impl Serve for Handlers {
     }
 }
 
-/// Does the whole of a request in the ordered stage, because a later request of the connection must not overtake it: a commit of offset 20 sent behind one of offset
-/// 10 must win, and who creates a topic may use it in the next request.
+/// Does the whole of a request in the ordered stage, because a later request of the connection must not overtake it: a commit of offset 20
+/// sent behind one of offset 10 must win, and who creates a topic may use it in the next request.
 async fn now(begun: Begun) -> Begun {
     let answer = begun.answer.await;
     Begun { answer: std::future::ready(answer).boxed(), ..begun }

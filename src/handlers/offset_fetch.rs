@@ -1,7 +1,7 @@
 //! OffsetFetch: v1-10. What groups committed. A group nobody knows has no error and no offsets (-1): clients rely on it.
 //!
-//! v2 all topics (null), a top-level error. v3 throttle time. v5 leader epoch. v6 flexible. v7 stable offsets (all are, without transactions). v8 several groups
-//! (KIP-709). v9 members (KIP-848). v10 topic ids instead of names.
+//! v2 all topics (null), a top-level error. v3 throttle time. v5 leader epoch. v6 flexible. v7 stable offsets (all are, without
+//! transactions). v8 several groups (KIP-709). v9 members (KIP-848). v10 topic ids instead of names.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -33,7 +33,8 @@ async fn a_seed_can_be_replayed() {
         for number in 0..50 {
             outcomes.push(flaky.append(&[event(number)]).await.map_err(|e| e.to_string()));
         }
-        assert!(outcomes.iter().any(|o| o.is_ok()) && outcomes.iter().any(|o| o.is_err()));
+        let written = outcomes.iter().flatten().count();
+        assert!((1..50).contains(&written), "{written} of 50 were written");
         runs.push(outcomes);
     }
     assert_eq!(runs[0], runs[1]);

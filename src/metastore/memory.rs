@@ -173,7 +173,7 @@ impl Leases for MemoryMetastore {
         let mine = || state.agents.iter().find(|(_, (a, until))| a.instance == agent.instance && *until > now).map(|(node, _)| *node);
         let node = match wanted {
             Some(node) => node,
-            None => mine().or_else(|| (0..).map(NodeId).find(|n| holder(n).is_none())).unwrap_or(NodeId(0)),
+            None => mine().or_else(|| (0..=i32::MAX).map(NodeId).find(|n| holder(n).is_none())).unwrap_or(NodeId(0)),
         };
         if let Some((holder, _)) = holder(&node) {
             return Ok(LeaseOutcome::Held(holder.clone()));

@@ -191,7 +191,7 @@ pub fn parse_setting(text: &str) -> Result<(String, String), String> {
 ///
 /// # Errors
 /// What is allowed, in words for the user.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let millis: u64 = match unit {

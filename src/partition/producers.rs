@@ -209,7 +209,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_retry_of_an_accepted_batch_is_never_accepted_again(start in 0..=i32::MAX, counts in prop::collection::vec(1u32..1000, 1..20), again in 0usize..20) {
+        fn a_retry_of_an_accepted_batch_is_never_accepted_again(
+            start in 0..=i32::MAX,
+            counts in prop::collection::vec(1u32..1000, 1..20),
+            again in 0usize..20,
+        ) {
             let mut state = Some(ProducerState {
                 epoch: ProducerEpoch(0),
                 complete: true,

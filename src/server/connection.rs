@@ -307,7 +307,10 @@ impl Writer {
         match answered.answer {
             Ok(rope) => self.outbox.push(rope),
             Err(refusal) => {
-                self.connection.refused(&refusal);
+                // Of a client that went away itself nothing is to be told.
+                if !self.connection.gone.is_cancelled() {
+                    self.connection.refused(&refusal);
+                }
                 return Err(std::io::Error::other(refusal.to_string()));
             }
         }

@@ -1,7 +1,7 @@
 //! What runs beside the traffic: this agent's lease, and small sweeps any agent may do at any time.
 //!
-//! A sweep looks at the whole state, takes a bounded piece and says whether more is left; the path after a crash is the path of every day. Two agents that sweep
-//! at once do each other no harm.
+//! A sweep looks at the whole state, takes a bounded piece and says whether more is left; the path after a crash is the path of every day.
+//! Two agents that sweep at once do each other no harm.
 
 mod lease;
 mod sweep;

@@ -1,4 +1,7 @@
 //! The whole, from outside: the real binary, real clients, a real S3 protocol server and a real PostgreSQL.
+#![allow(unreachable_pub, reason = "a test crate has no outside")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "from outside there is only the real clock")]
 
 mod bad_input;
 mod clients;

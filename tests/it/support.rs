@@ -16,12 +16,13 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
 #[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "shared with the contract tests")]
 pub mod postgres;
 #[path = "../support/s3.rs"]
 pub mod s3;
 
 /// Longer than anything here should ever take: a test that waits so long has found a fault.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A `yaks` process; killed when dropped.
 pub struct Broker {
@@ -142,14 +143,12 @@ fn spawn(mut command: Command, log: &Path) -> (Child, String) {
             }
         }
     });
-    match heard.recv_timeout(LONG) {
-        Ok(address) => (child, address),
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("yaks did not start:\n{}", std::fs::read_to_string(log).unwrap_or_default());
-        }
-    }
+    let Ok(address) = heard.recv_timeout(LONG) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("yaks did not start:\n{}", std::fs::read_to_string(log).unwrap_or_default());
+    };
+    (child, address)
 }
 
 /// A database of its own and an S3 server of its own: what agents share.

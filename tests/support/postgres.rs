@@ -157,6 +157,7 @@ cd /
 rm -rf "$directory"
 "#;
 
+#[allow(clippy::zombie_processes, reason = "the watchman outlives us on purpose")]
 async fn start_installation(programs: &Path) -> Server {
     // The port can be taken by somebody else between our looking and the server's: then look again.
     for _ in 0..5 {

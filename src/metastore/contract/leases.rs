@@ -17,7 +17,7 @@ fn agent(number: u8) -> Agent {
         instance: [number; 16],
         advertised_host: format!("host-{number}"),
         advertised_port: 65_535,
-        rack: (number % 2 == 0).then(|| "zone ä".to_owned()),
+        rack: number.is_multiple_of(2).then(|| "zone ä".to_owned()),
         version: "1.2.3".to_owned(),
     }
 }

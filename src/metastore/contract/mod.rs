@@ -1,5 +1,7 @@
 //! One suite for every metastore: what the traits promise, case by case, and a model that all must agree with.
 
+#![allow(clippy::disallowed_methods, reason = "the databases tell real time; two agents are two tasks")]
+
 mod appending;
 mod figures;
 mod group_states;
@@ -7,6 +9,7 @@ mod groups;
 mod leases;
 mod model;
 #[path = "../../../tests/support/postgres.rs"]
+#[allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "shared with the integration tests")]
 pub(super) mod postgres_server;
 mod reading;
 mod rounds;
@@ -45,6 +48,7 @@ struct Memory {
 }
 
 impl Memory {
+    #[expect(clippy::unused_async, reason = "as the other backends")]
     async fn fresh() -> Self {
         let clock = Arc::new(ManualClock::default());
         Memory { clock: Arc::clone(&clock), metastore: Arc::new(super::memory::MemoryMetastore::new(clock)) }

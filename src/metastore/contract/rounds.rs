@@ -68,8 +68,8 @@ pub(super) async fn big_indexes_end_a_round(backend: &dyn Backend) {
 }
 
 /// A decision that waits in the middle of its round: what it sends first says that it began.
-fn paused(decide: Decide) -> (Decide, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let ((began, has_began), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+fn paused(decide: Decide) -> (Decide, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+    let ((began, has_began), (go_on, may_go_on)) = (mpsc::sync_channel(1), mpsc::sync_channel::<()>(1));
     let may_go_on = Mutex::new(may_go_on);
     let paused = move |snapshot: Snapshot| {
         began.send(()).expect("the test listens");
@@ -249,10 +249,10 @@ pub(super) async fn rounds_are_announced(backend: &dyn Backend) {
             }
             assert!(number < 100, "no announcement was heard");
         };
-        let [(announced, head)] = heads.as_slice() else { panic!("{heads:?}") };
-        assert_eq!(*announced, log);
-        assert!(head.high_watermark <= Offset(i64::from(number)) && head.high_watermark > Offset(0));
-        assert_eq!((head.last_stable, head.max_timestamp), (head.high_watermark, Timestamp(1000)));
+        let [(announced_log, newest)] = heads.as_slice() else { panic!("{heads:?}") };
+        assert_eq!(*announced_log, log);
+        assert!(newest.high_watermark <= Offset(i64::from(number)) && newest.high_watermark > Offset(0));
+        assert_eq!((newest.last_stable, newest.max_timestamp), (newest.high_watermark, Timestamp(1000)));
     }
 }
 

@@ -102,11 +102,13 @@ async fn listen(pool: PgPool, subscribers: Arc<Subscribers>, stop: CancellationT
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let ended = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             ended = follow(&pool, &subscribers, &mut pause) => ended,
         };
         tracing::warn!(reason = ended, "lost the connection that listens for announcements; waiters look by themselves meanwhile");
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
         }

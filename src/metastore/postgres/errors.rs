@@ -58,7 +58,6 @@ pub(super) fn migrating(error: MigrateError) -> MetaError {
 fn classify(failure: &Failure) -> Option<MetaError> {
     let text = failure.to_string();
     match failure {
-        Failure::TimedOut(_) => None,
         Failure::Driver(sqlx::Error::Database(error)) => classify_state(&error.code()?, text),
         Failure::Driver(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Some(MetaError::Unavailable(text)),
         Failure::Driver(sqlx::Error::Tls(_) | sqlx::Error::Configuration(_)) => Some(MetaError::Refused(text)),
@@ -70,7 +69,7 @@ fn classify(failure: &Failure) -> Option<MetaError> {
             | sqlx::Error::ColumnIndexOutOfBounds { .. },
         ) => Some(MetaError::Corrupt(text)),
         // A lost connection, above all.
-        Failure::Driver(_) => None,
+        Failure::TimedOut(_) | Failure::Driver(_) => None,
     }
 }
 

@@ -23,6 +23,7 @@ mod topics;
 
 #[cfg(test)]
 #[path = "postgres_tests.rs"]
+#[allow(clippy::disallowed_methods, reason = "a session of its own dies while another one works")]
 mod tests;
 
 pub use connect::{PostgresConfig, SslMode};

@@ -103,13 +103,13 @@ async fn find(session: &mut Session, query: &TopicQuery) -> Result<Vec<Topic>> {
             session.fetch_all(all).await
         }
         TopicQuery::Names(names) => {
-            let named = sqlx::query(
+            let chosen = sqlx::query(
                 "SELECT id, name, partitions, floor(extract(epoch FROM created_at) * 1000)::bigint AS created_ms, \
                  array(SELECT c.name FROM topic_configs c WHERE c.topic_id = t.id ORDER BY c.name) AS config_names, \
                  array(SELECT c.value FROM topic_configs c WHERE c.topic_id = t.id ORDER BY c.name) AS config_values \
                  FROM topics t WHERE name = ANY($1) ORDER BY name",
             );
-            session.fetch_all(named.bind(names.iter().map(TopicName::as_str).collect::<Vec<_>>())).await
+            session.fetch_all(chosen.bind(names.iter().map(TopicName::as_str).collect::<Vec<_>>())).await
         }
         TopicQuery::Ids(ids) => {
             let known = sqlx::query(

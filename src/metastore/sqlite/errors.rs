@@ -35,9 +35,9 @@ fn classify(error: &sqlx::Error) -> Option<MetaError> {
 /// Result codes: https://www.sqlite.org/rescode.html. The low byte is the primary one.
 fn classify_code(code: i32, text: String) -> Option<MetaError> {
     match code & 0xff {
-        5 | 6 | 7 => Some(MetaError::Unavailable(text)), // BUSY, LOCKED, NOMEM: rolled back
-        13 => Some(MetaError::Full(text)),               // FULL: rolled back
-        11 | 26 => Some(MetaError::Corrupt(text)),       // CORRUPT, NOTADB
+        5..=7 => Some(MetaError::Unavailable(text)), // BUSY, LOCKED, NOMEM: rolled back
+        13 => Some(MetaError::Full(text)),           // FULL: rolled back
+        11 | 26 => Some(MetaError::Corrupt(text)),   // CORRUPT, NOTADB
         1 | 3 | 8 | 14 | 18 | 19 | 20 | 23 => Some(MetaError::Refused(text)), // ERROR, PERM, READONLY, CANTOPEN, TOOBIG, CONSTRAINT, MISMATCH, AUTH
         _ => None,                                                            // above all IOERR
     }

@@ -28,7 +28,7 @@ impl Leases for SqliteMetastore {
         let mine = || live.iter().find(|a| a.instance == agent.instance).map(|a| a.node);
         let node = match wanted {
             Some(node) => node,
-            None => mine().or_else(|| (0..).map(NodeId).find(|n| others(*n).is_none())).unwrap_or(NodeId(0)),
+            None => mine().or_else(|| (0..=i32::MAX).map(NodeId).find(|n| others(*n).is_none())).unwrap_or(NodeId(0)),
         };
         if let Some(holder) = others(node) {
             return Ok(LeaseOutcome::Held(holder.clone()));

@@ -92,10 +92,10 @@ async fn find(connection: &mut SqliteConnection, query: &TopicQuery) -> Result<V
         TopicQuery::Names(names) => {
             // Legal names have nothing that JSON would have to escape.
             let names: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
-            let named = sqlx::query(
+            let chosen = sqlx::query(
                 "SELECT id, name, partitions, created_at FROM topics WHERE name IN (SELECT value FROM json_each(?1)) ORDER BY name",
             );
-            named.bind(format!("[{}]", names.join(","))).fetch_all(&mut *connection).await
+            chosen.bind(format!("[{}]", names.join(","))).fetch_all(&mut *connection).await
         }
         TopicQuery::Ids(ids) => {
             let known = sqlx::query(
