@@ -150,7 +150,7 @@ impl Coordinator {
     /// Heartbeat. While the group rebalances the member is told so, and lives.
     pub async fn heartbeat(&self, group: &GroupId, member: &MemberId, instance: Option<&str>, generation: i32) -> Result<(), GroupError> {
         check_name(group)?;
-        let check = |state: &GroupState| match state {
+        let check = |seen: &Seen| match &*seen.state {
             GroupState::Classic(group) => group.check_heartbeat(member, instance, generation),
         };
         let answer = self.0.check(&self.0.table.entry(group), check).await;
@@ -181,16 +181,14 @@ impl Coordinator {
     ) -> Result<(), GroupError> {
         check_length(group)?;
         let entry = self.0.table.entry(group);
-        let check = |state: &GroupState| match state {
+        let check = |seen: &Seen| match &*seen.state {
+            _ if seen.version == GroupVersion::NONE && committer.generation >= 0 => Err(GroupError::NotFound),
             GroupState::Classic(group) => {
                 group.check_commit(committer.member.as_ref(), committer.instance.as_deref(), committer.generation)
             }
         };
         for _ in 0..COMMIT_ATTEMPTS {
             let seen = self.0.check(&entry, check).await?;
-            if seen.version == GroupVersion::NONE && committer.generation >= 0 {
-                return Err(GroupError::NotFound);
-            }
             if self.0.offsets.commit_offsets(group, seen.version, offsets).await? {
                 if let Some(member) = committer.member.as_ref().filter(|_| committer.generation >= 0) {
                     self.0.beats.gather(group, member);
@@ -210,15 +208,16 @@ impl Inner {
     pub(super) async fn check(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
-        check: impl Fn(&GroupState) -> Result<(), GroupError>,
+        check: impl Fn(&Seen) -> Result<(), GroupError>,
     ) -> Result<Seen, GroupError> {
         if let Some(seen) = entry.seen().filter(|seen| self.beats.confirms(seen))
-            && check(&seen.state).is_ok()
+            && check(&seen).is_ok()
         {
             return Ok(seen);
         }
         let (_, seen) = self.ask(entry, None).await?;
-        check(&seen.state).map(|()| seen)
+        check(&seen)?;
+        Ok(seen)
     }
 
     pub(super) fn changed(self: &Arc<Self>, group: &GroupId, version: GroupVersion) {

@@ -12,6 +12,7 @@ use super::known::{Asked, Entry, Seen};
 use super::state::GroupState;
 use super::turns::{Event, Told, Turns};
 use crate::metastore::{GroupRow, MetaError};
+use crate::types::GroupId;
 
 /// Events taken in one go.
 const AT_ONCE: usize = 1_000;
@@ -86,16 +87,8 @@ impl Inner {
         let at = Instant::now();
         let rows = self.groups.load_groups(std::slice::from_ref(&entry.group)).await?;
         let row = rows.into_iter().next().ok_or_else(|| GroupError::Unavailable("the metastore said nothing".to_owned()))?;
-        let state = self.decode(entry, &row)?;
+        let state = decode(&entry.group, &row)?;
         Ok((row, state, at))
-    }
-
-    fn decode(&self, entry: &Entry, row: &GroupRow) -> Result<GroupState, GroupError> {
-        if row.state.is_empty() {
-            return Ok(GroupState::default());
-        }
-        let state = GroupState::decode(row.state.clone());
-        Ok(state.inspect_err(|error| tracing::error!(group = %entry.group, %error, "the stored state of a group cannot be read"))?)
     }
 
     fn done(&self, entry: &Entry, turns: Turns, seen: Seen) -> (Vec<Told>, Seen) {
@@ -119,4 +112,12 @@ impl Inner {
         let micros = self.ids.below(u64::try_from(longest).unwrap_or(u64::MAX));
         tokio::time::sleep(Duration::from_micros(micros)).await;
     }
+}
+
+pub(super) fn decode(group: &GroupId, row: &GroupRow) -> Result<GroupState, GroupError> {
+    if row.state.is_empty() {
+        return Ok(GroupState::default());
+    }
+    let state = GroupState::decode(row.state.clone());
+    Ok(state.inspect_err(|error| tracing::error!(%group, %error, "the stored state of a group cannot be read"))?)
 }

@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Everybody's share is its own member id.
-    fn sync(&self, joined: &Joined) -> Sync {
+    fn sync(joined: &Joined) -> Sync {
         let share = |member: &MemberId| (member.clone(), Bytes::from(member.0.to_string()));
         Sync {
             member: joined.member.clone(),
@@ -148,7 +148,7 @@ impl Client {
     }
 
     async fn syncs(&self, joined: &Joined) -> Result<Assigned, GroupError> {
-        self.coordinator.sync(&group(), self.sync(joined)).await
+        self.coordinator.sync(&group(), Client::sync(joined)).await
     }
 
     async fn is_assigned(&mut self) -> Joined {
@@ -283,8 +283,8 @@ async fn an_agent_that_has_heard_nothing_commits_nothing_of_an_old_generation() 
     let (mut a, b, generation) = pair(&world).await;
     let commit = async |client: &Client, generation, offset| {
         let committer = Committer { member: client.id.clone(), instance: None, generation };
-        let committed = CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: None };
-        client.coordinator.commit(&group(), &committer, &[(log, committed)]).await
+        let at = CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: None };
+        client.coordinator.commit(&group(), &committer, &[(log, at)]).await
     };
     assert_eq!(commit(&b, generation, 1).await, Ok(()));
     let leaver = Leaver { member: b.id.clone(), instance: None };
@@ -335,7 +335,8 @@ async fn a_metastore_that_fails_now_and_then_is_only_slow() {
     let odds = Odds { before: 100, after: 200, ..Odds::default() };
     for way in &world.ways {
         use crate::metastore::flaky::Operation;
-        [Operation::Change, Operation::Look].into_iter().for_each(|operation| way.set_odds(operation, odds));
+        way.set_odds(Operation::Change, odds);
+        way.set_odds(Operation::Look, odds);
     }
     for round in 0..20 {
         let mut client = world.member(round % 2, &format!("m{round}"));
@@ -378,7 +379,7 @@ async fn heartbeats_cost_one_statement_a_second() {
         let group = GroupId(client.name.as_str().into());
         let joined = client.coordinator.join(&group, client.join()).await.expect("joined");
         client.id = Some(joined.member.clone());
-        client.coordinator.sync(&group, client.sync(&joined)).await.expect("assigned");
+        client.coordinator.sync(&group, Client::sync(&joined)).await.expect("assigned");
     }
     let beats = |clients: &[Client]| {
         let clients = clients.to_vec();

@@ -48,7 +48,9 @@ impl Turns {
             let (state, effects) = std::mem::take(&mut turns.state).apply(event, rules, now);
             turns.state = state;
             turns.forget_strangers(event);
-            effects.into_iter().for_each(|effect| turns.note(effect));
+            for effect in effects {
+                turns.note(effect);
+            }
         }
         turns
     }

@@ -14,7 +14,7 @@ use crate::types::GroupId;
 
 pub(super) async fn answer(broker: Arc<Broker>, request: HeartbeatRequest, _version: i16) -> Outcome<HeartbeatResponse> {
     let group = GroupId(request.group_id.as_str().into());
-    let instance = request.group_instance_id.as_ref().map(|instance| instance.as_str());
+    let instance = request.group_instance_id.as_ref().map(kafka_protocol::protocol::StrBytes::as_str);
     let beaten = match members::member(&request.member_id) {
         Some(member) => broker.parts.groups.heartbeat(&group, &member, instance, request.generation_id).await,
         None => Err(GroupError::UnknownMember),

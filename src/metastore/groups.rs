@@ -103,8 +103,8 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     /// What is due, if it is this agent's turn to look.
     async fn sweep_groups(&self, sweep: GroupSweep) -> Result<Option<GroupsSwept>>;
 
-    /// Forgets offsets of groups without members, that were committed at least `retention` ago by groups that are empty for so long; and rows of groups that are empty for
-    /// `linger`, without sessions and without offsets. At most `limit` of each; true if more are left.
+    /// Forgets offsets that were committed at least `retention` ago by groups that have no row, or are empty for so long; and rows of groups that
+    /// are empty for `linger`, without sessions and without offsets. At most `limit` of each; true if more are left.
     async fn expire_groups(&self, retention: Duration, linger: Duration, limit: usize) -> Result<bool>;
 
     /// Forgets these offsets; false if the group's row has another version than `expected`.

@@ -83,11 +83,10 @@ impl Turn<'_> {
             Phase::Preparing { .. } => self.rejoin(join, member, "a member joined"),
             // It may have missed the answer.
             Phase::Completing { .. } if unchanged => self.answer_joined(member),
-            Phase::Completing { .. } => self.rejoin(join, member, "a member changed its subscription"),
             // The leader joins again when something only it can see has changed, such as the number of partitions.
             Phase::Stable { .. } if self.group.is_leader(member) => self.rejoin(join, member, "the leader joined again"),
             Phase::Stable { .. } if unchanged => self.answer_joined(member),
-            Phase::Stable { .. } => self.rejoin(join, member, "a member changed its subscription"),
+            Phase::Completing { .. } | Phase::Stable { .. } => self.rejoin(join, member, "a member changed its subscription"),
         }
     }
 
@@ -171,9 +170,8 @@ impl Turn<'_> {
             // As it was: no rebalance, if the vote does not change either (KIP-345).
             Phase::Stable { .. } if self.vote() == self.group.protocol => self.answer_replaced(join, led_by),
             Phase::Stable { .. } => self.rejoined("a static member came back and changed the protocol", new),
-            // The leader may have been given the old id to assign to.
-            Phase::Completing { .. } => self.rejoined("a static member came back", new),
-            Phase::Preparing { .. } | Phase::Empty => self.rejoined("a static member came back", new),
+            // Whoever completes a generation may have been given the old id to assign to.
+            Phase::Completing { .. } | Phase::Preparing { .. } | Phase::Empty => self.rejoined("a static member came back", new),
         }
     }
 

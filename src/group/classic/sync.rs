@@ -19,14 +19,14 @@ impl Turn<'_> {
         match self.group.phase {
             Phase::Empty => self.refuse(GroupError::UnknownMember),
             Phase::Preparing { .. } => self.refuse(GroupError::RebalanceInProgress),
-            Phase::Completing { deadline } if leads => match self.assign(sync) {
-                Err(error) => self.refuse(error),
-                Ok(()) => {
-                    self.enter(Phase::Stable { deadline: Some(deadline) });
-                    self.note(Note::Stable(self.group.generation));
-                    self.answer_assigned(&sync.member);
+            Phase::Completing { deadline } if leads => {
+                if let Err(error) = self.assign(sync) {
+                    return self.refuse(error);
                 }
-            },
+                self.enter(Phase::Stable { deadline: Some(deadline) });
+                self.note(Note::Stable(self.group.generation));
+                self.answer_assigned(&sync.member);
+            }
             Phase::Completing { .. } => {
                 self.mark_synced(&sync.member);
                 self.effects.push(Effect::Wait(sync.member.clone()));

@@ -2,6 +2,7 @@
 
 mod groups;
 mod logs;
+mod members;
 mod records;
 mod topics;
 mod versions;

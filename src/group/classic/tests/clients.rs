@@ -113,7 +113,7 @@ impl World {
         let join = Join {
             member: client.member.clone(),
             instance: client.instance.clone(),
-            id_first: client.number % 2 == 0,
+            id_first: client.number.is_multiple_of(2),
             protocols: vec![protocol("range")],
             session_timeout: SESSION,
             rebalance_timeout: REBALANCE,

@@ -11,7 +11,7 @@ use crate::group::classic::{
 use crate::types::{MemberId, Timestamp};
 
 pub(super) const SESSION: Duration = Duration::from_secs(10);
-pub(super) const REBALANCE: Duration = Duration::from_secs(60);
+pub(super) const REBALANCE: Duration = Duration::from_mins(1);
 
 pub(super) fn id(name: &str) -> MemberId {
     MemberId(name.into())
