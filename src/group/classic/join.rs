@@ -81,11 +81,10 @@ impl Turn<'_> {
         match self.group.phase {
             Phase::Empty => self.refuse(GroupError::UnknownMember),
             Phase::Preparing { .. } => self.rejoin(join, member, "a member joined"),
-            // It may have missed the answer.
-            Phase::Completing { .. } if unchanged => self.answer_joined(member),
             // The leader joins again when something only it can see has changed, such as the number of partitions.
             Phase::Stable { .. } if self.group.is_leader(member) => self.rejoin(join, member, "the leader joined again"),
-            Phase::Stable { .. } if unchanged => self.answer_joined(member),
+            // It may have missed the answer.
+            Phase::Completing { .. } | Phase::Stable { .. } if unchanged => self.answer_joined(member),
             Phase::Completing { .. } | Phase::Stable { .. } => self.rejoin(join, member, "a member changed its subscription"),
         }
     }
