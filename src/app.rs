@@ -4,6 +4,7 @@ mod backends;
 mod rooms;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::admin::{Admin, AdminError, Readiness};
 use crate::budget::Budget;
 use crate::cache::{CacheConfig, ObjectCache};
 use crate::clock::{Clock, Ids, RandomIds, SystemClock};
-use crate::config::{Config, LogSettings};
+use crate::config::{Backends, Config, LogSettings};
 use crate::handlers::{BrokerParts, HandlerConfig, Handlers};
 use crate::metastore::{Agent, Leases, MetaError, Metastore};
 use crate::metrics::{Metrics, MetricsError};
@@ -33,6 +34,8 @@ use crate::upkeep::{Lease, LeaseError};
 
 /// The largest batch where a topic does not say: Kafka's default of `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u32 = 1_048_588;
+
+const LOCAL_PAGE_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add((256 << 10) - 1);
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +141,7 @@ impl App {
         let on_lost = lost.clone();
         lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
 
-        let cache_config = CacheConfig::with_capacity(config.cache_bytes);
+        let cache_config = cache_config(&config);
         let cache = Arc::new(ObjectCache::new(Arc::clone(&store), cache_config, tasks.clone(), metrics.cache.clone()));
         let parts = RoomParts {
             metastore: Arc::clone(&metastore),
@@ -230,6 +233,15 @@ fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
         advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// A local disk gives small pieces as willingly as large ones, so that reading a little more than is wanted does not pay there.
+fn cache_config(config: &Config) -> CacheConfig {
+    let usual = CacheConfig::with_capacity(config.cache_bytes);
+    match config.backends {
+        Backends::Local { .. } => CacheConfig { page_bytes: LOCAL_PAGE_BYTES, ..usual },
+        Backends::Shared { .. } => usual,
     }
 }
 

@@ -125,7 +125,7 @@ pub struct TopicSettings {
     pub max_partitions: i32,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GroupConfig {
     pub min_session_timeout: Duration,
     pub max_session_timeout: Duration,
@@ -133,6 +133,11 @@ pub struct GroupConfig {
     pub max_size: usize,
     pub offsets_retention: Duration,
     pub offset_metadata_max_bytes: usize,
+    pub consumer_session_timeout: Duration,
+    pub consumer_heartbeat_interval: Duration,
+    pub consumer_max_size: usize,
+    /// Names of assignors, in order of preference.
+    pub consumer_assignors: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -252,6 +257,14 @@ fn buffer(read: &settings::Reader<'_>) -> Result<BufferConfig, ConfigError> {
 }
 
 fn groups(read: &settings::Reader<'_>) -> Result<GroupConfig, ConfigError> {
+    let consumer_session_timeout = read.millis("GROUP_CONSUMER_SESSION_TIMEOUT_MS", 1_000)?;
+    let consumer_heartbeat_interval = read.millis("GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", 100)?;
+    read.at_most(
+        "GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS",
+        consumer_heartbeat_interval * 2,
+        "GROUP_CONSUMER_SESSION_TIMEOUT_MS",
+        consumer_session_timeout,
+    )?;
     let min_session_timeout = read.millis("GROUP_MIN_SESSION_TIMEOUT_MS", 1)?;
     Ok(GroupConfig {
         min_session_timeout,
@@ -260,6 +273,10 @@ fn groups(read: &settings::Reader<'_>) -> Result<GroupConfig, ConfigError> {
         max_size: read.number("GROUP_MAX_SIZE", 1, i32::MAX as usize)?,
         offsets_retention: Duration::from_mins(read.number("OFFSETS_RETENTION_MINUTES", 1, 100 * 365 * 24 * 60)?),
         offset_metadata_max_bytes: read.number("OFFSET_METADATA_MAX_BYTES", 0, i32::MAX as usize)?,
+        consumer_session_timeout,
+        consumer_heartbeat_interval,
+        consumer_max_size: read.number("GROUP_CONSUMER_MAX_SIZE", 1, i32::MAX as usize)?,
+        consumer_assignors: read.choices("GROUP_CONSUMER_ASSIGNORS", &["uniform", "range"])?,
     })
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::clock::{Clock, Ids};
 use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
 use crate::fetch::{FetchConfig, Reader, Watermarks};
-use crate::group::{Coordinator, CoordinatorParts, GroupSettings};
+use crate::group::consumer::Assignor;
+use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
 use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
 use crate::metrics::Metrics;
@@ -153,6 +154,16 @@ fn group_settings(config: &GroupConfig) -> GroupSettings {
         max_size: config.max_size,
         offsets_retention: config.offsets_retention,
         offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        consumer: consumer_settings(config),
+    }
+}
+
+fn consumer_settings(config: &GroupConfig) -> ConsumerSettings {
+    ConsumerSettings {
+        session_timeout: config.consumer_session_timeout,
+        heartbeat_interval: config.consumer_heartbeat_interval,
+        max_size: config.consumer_max_size,
+        assignors: config.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod assemble;
 mod batches;
+mod leftovers;
 mod lookup;
 mod plan;
 mod positions;

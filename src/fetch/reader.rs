@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leftovers::{Leftovers, Sight};
 use super::serve::{Order, Records, Served, Server};
 use super::{FetchConfig, FetchError, FetchLog, FetchRequest, FetchResponse, Fetched, Watermarks};
 use crate::metastore::{Log, LogView, SegmentQuery};
@@ -21,26 +22,31 @@ const LOOKS: usize = 3;
 /// as it is allowed, so more of them would be a burden when segments are large.
 const FEWEST_SEGMENTS: usize = 8;
 const MOST_SEGMENTS: usize = 128;
+/// A look-up reaches this many times as far as its fetch can carry: for the fetches after it.
+const FETCHES_A_LOOK: u64 = 8;
 
 /// Reads logs for consumers.
 pub struct Reader {
     pub(super) metastore: Arc<dyn Log>,
     pub(super) server: Server,
+    leftovers: Leftovers,
     pub(super) watermarks: Arc<Watermarks>,
     metrics: FetchMetrics,
     config: FetchConfig,
 }
 
-/// Whether what the board says counts as an answer.
+/// Whether what is known already counts as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
     /// A log known to be read to its end is not asked for.
-    Board,
-    Nobody,
+    End,
+    /// Nor is one of which an earlier look-up found enough.
+    EndAndLeftovers,
+    Nothing,
 }
 
 /// What was found out about one log.
-type Look = Result<LogView, FetchError>;
+type Look = Result<Sight, FetchError>;
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,14 +64,14 @@ impl Reader {
         metrics: FetchMetrics,
         config: FetchConfig,
     ) -> Self {
-        Reader { metastore, server: Server::new(reads, &config), watermarks, metrics, config }
+        Reader { metastore, server: Server::new(reads, &config), leftovers: Leftovers::default(), watermarks, metrics, config }
     }
 
     /// Answers when there are `min_bytes` to return, something is wrong with a log, or `max_wait` is over.
     pub async fn fetch(&self, mut request: FetchRequest) -> FetchResponse {
         request.max_bytes = request.max_bytes.min(self.config.max_bytes);
         let patient = request.min_bytes > 0 && !request.max_wait.is_zero();
-        let mut looks = self.look(&request.logs, if patient { Trust::Board } else { Trust::Nobody }).await;
+        let mut looks = self.look(&request.logs, if patient { Trust::EndAndLeftovers } else { Trust::Nothing }).await;
         if patient && self.missing(&request, &looks) > 0 {
             looks = self.wait(&request, looks).await;
         }
@@ -83,11 +89,11 @@ impl Reader {
             if missing == 0 || Instant::now() >= deadline || self.watermarks.is_stopping() {
                 return looks;
             }
-            let seen = request.logs.iter().zip(&looks).filter_map(|(log, look)| Some((log.log, look.as_ref().ok()?.head)));
+            let seen = request.logs.iter().zip(&looks).filter_map(|(log, look)| Some((log.log, look.as_ref().ok()?.view.head)));
             let waiting = self.watermarks.wait_for(&seen.collect::<Vec<_>>(), missing);
             waiting.until(deadline).await;
             drop(waiting);
-            looks = self.look(&request.logs, Trust::Board).await;
+            looks = self.look(&request.logs, Trust::End).await;
         }
     }
 
@@ -95,35 +101,41 @@ impl Reader {
     fn missing(&self, request: &FetchRequest, looks: &[Look]) -> u64 {
         let mut available = 0u64;
         for (log, look) in request.logs.iter().zip(looks) {
-            let Ok(view) = look else { return 0 };
+            let Ok(sight) = look else { return 0 };
+            let view = &sight.view;
             // Where not all segments are known, there is more than can be seen from here.
             let last = view.segments.last().map_or(log.from, |segment| segment.last_offset.plus(1));
             if !view.segments.is_empty() && last < view.head.high_watermark {
                 return 0;
             }
-            available = available.saturating_add(self.server.available(&order(log, view)));
+            available = available.saturating_add(self.server.available(&order(log, sight)));
         }
         let allowed = request.logs.iter().map(|log| log.max_bytes).fold(0, u64::saturating_add).min(request.max_bytes).max(1);
         request.min_bytes.min(allowed).saturating_sub(available)
     }
 
-    /// Finds out about each log: from the board where that is enough, else from the metastore, in one statement.
+    /// Finds out about each log: from what is known where that is enough, else from the metastore, in one statement.
     async fn look(&self, logs: &[FetchLog], trust: Trust) -> Vec<Look> {
-        let known: Vec<Option<LogView>> = logs.iter().map(|log| self.at_the_end(log, trust)).collect();
+        let known: Vec<Option<Sight>> = logs.iter().map(|log| self.known(log, trust)).collect();
         let asked: Vec<FetchLog> = logs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(log, _)| *log).collect();
         let mut answers = self.ask(&asked).await.into_iter();
         known.into_iter().map(|known| known.map_or_else(|| answers.next().unwrap_or(Err(FetchError::UnknownLog)), Ok)).collect()
     }
 
-    /// The log as the board knows it, if it is known to have nothing to read.
-    fn at_the_end(&self, log: &FetchLog, trust: Trust) -> Option<LogView> {
-        match trust {
-            // Twice the period, so that knowledge that is refreshed once in a period never counts as old.
-            Trust::Board => self.watermarks.fresh(log.log, self.config.look_every * 2),
-            Trust::Nobody => None,
+    /// The log as the board or an earlier look-up knows it, if nothing more would be found by asking.
+    fn known(&self, log: &FetchLog, trust: Trust) -> Option<Sight> {
+        if trust == Trust::Nothing {
+            return None;
         }
-        .filter(|head| head.high_watermark == log.from)
-        .map(|head| LogView { head, segments: Vec::new() })
+        // Twice the period, so that knowledge that is refreshed once in a period never counts as old.
+        let age = self.config.look_every * 2;
+        let head = self.watermarks.fresh(log.log, age);
+        if let Some(head) = head.filter(|head| head.high_watermark == log.from) {
+            return Some(Sight { view: Arc::new(LogView { head, segments: Vec::new() }), asked_at: Instant::now() });
+        }
+        let start = head.map_or(Offset(0), |head| head.log_start);
+        let known = if trust == Trust::EndAndLeftovers && start <= log.from { self.leftovers.find(log, age) } else { None };
+        known
     }
 
     /// Asks the metastore: one answer for each of `logs`.
@@ -134,8 +146,7 @@ impl Reader {
         let asked_at = Instant::now();
         let ahead = self.config.read_ahead_bytes / logs.len() as u64;
         let max_segments = (self.config.max_segments / logs.len()).clamp(FEWEST_SEGMENTS, MOST_SEGMENTS);
-        // Twice the limit, because a fetch may begin near the end of the first segment.
-        let max_bytes = |log: &FetchLog| log.max_bytes.min(self.config.max_bytes).saturating_mul(2).saturating_add(ahead);
+        let max_bytes = |log: &FetchLog| log.max_bytes.min(self.config.max_bytes).saturating_mul(FETCHES_A_LOOK).saturating_add(ahead);
         let query = |log: &FetchLog| SegmentQuery { log: log.log, from: log.from, max_bytes: max_bytes(log), max_segments };
         let views = match self.metastore.segments(&logs.iter().map(query).collect::<Vec<_>>()).await {
             Ok(views) => views,
@@ -147,16 +158,16 @@ impl Reader {
         let heads: Vec<(TopicPartition, Head)> =
             logs.iter().zip(&views).filter_map(|(log, view)| Some((log.log, view.as_ref()?.head))).collect();
         self.watermarks.learn(&heads, asked_at);
-        logs.iter().zip(views).map(|(log, view)| in_range(log.from, view)).collect()
+        logs.iter().zip(views).map(|(log, view)| in_range(log.from, view, asked_at)).collect()
     }
 
     async fn serve(&self, request: &FetchRequest, looks: Vec<Look>) -> FetchResponse {
         let mut answers: FetchResponse = Vec::with_capacity(looks.len());
         let mut todo: Vec<(usize, Order)> = Vec::new();
         for (index, (log, look)) in request.logs.iter().zip(looks).enumerate() {
-            answers.push(look.map(|view| {
-                todo.push((index, order(log, &view)));
-                answer(view.head, Records::default())
+            answers.push(look.map(|sight| {
+                todo.push((index, order(log, &sight)));
+                answer(sight.view.head, Records::default())
             }));
         }
         let mut given = 0;
@@ -165,6 +176,9 @@ impl Reader {
             let served = self.server.serve(&orders, request.max_bytes, given).await;
             let mut again = Vec::new();
             for ((index, order), served) in indexes.into_iter().zip(orders).zip(served) {
+                if let Served::Records(Records { next: Some(next), .. }) = &served {
+                    self.leftovers.keep(order.log, *next, order.sight.clone());
+                }
                 let (result, from) = outcome(&order, served, looks_left);
                 given += result.as_ref().map_or(0, Fetched::bytes);
                 answers[index] = result;
@@ -184,7 +198,7 @@ impl Reader {
         let mut todo = Vec::new();
         for ((index, log), look) in again.iter().zip(self.ask(&logs).await) {
             match look {
-                Ok(view) => todo.push((*index, order(log, &view))),
+                Ok(sight) => todo.push((*index, order(log, &sight))),
                 Err(error) => answers[*index] = Err(error),
             }
         }
@@ -204,14 +218,18 @@ impl Drop for WaitEnd<'_> {
     }
 }
 
-fn order(log: &FetchLog, view: &LogView) -> Order {
-    Order { from: log.from, max_bytes: log.max_bytes, view: view.clone() }
+fn order(log: &FetchLog, sight: &Sight) -> Order {
+    Order { log: log.log, from: log.from, max_bytes: log.max_bytes, sight: sight.clone() }
 }
 
-fn in_range(from: Offset, view: Option<LogView>) -> Look {
+fn in_range(from: Offset, view: Option<LogView>, asked_at: Instant) -> Look {
     let view = view.ok_or(FetchError::UnknownLog)?;
     let head = view.head;
-    if from < head.log_start || from > head.high_watermark { Err(FetchError::OffsetOutOfRange { from, head }) } else { Ok(view) }
+    if from < head.log_start || from > head.high_watermark {
+        Err(FetchError::OffsetOutOfRange { from, head })
+    } else {
+        Ok(Sight { view: Arc::new(view), asked_at })
+    }
 }
 
 fn answer(head: Head, records: Records) -> Fetched {
@@ -220,7 +238,7 @@ fn answer(head: Head, records: Records) -> Fetched {
 
 /// The answer of one log, and from where it is to be looked for once more, if it is.
 fn outcome(order: &Order, served: Served, looks_left: usize) -> (Result<Fetched, FetchError>, Option<Offset>) {
-    let head = order.view.head;
+    let head = order.sight.view.head;
     match served {
         Served::Records(records) => (Ok(answer(head, records)), None),
         Served::Beyond(offset) => (Ok(answer(head, Records::default())), (looks_left > 0).then_some(offset)),

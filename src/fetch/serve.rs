@@ -8,20 +8,21 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::assemble::{Assembly, Step, Wanted};
 use super::batches::Place;
+use super::leftovers::Sight;
 use super::plan::{self, Hungry, Read, Stall, Stalled};
 use super::positions::Positions;
 use super::{FetchConfig, FetchError};
-use crate::metastore::LogView;
 use crate::records::batch::HEADER_LEN;
 use crate::store::{ReadRange, StoreError};
-use crate::types::{ByteRange, ObjectId, Offset, Segment, fnv1a};
+use crate::types::{ByteRange, ObjectId, Offset, Segment, TopicPartition, fnv1a};
 
 /// A log to be served: what is wanted of it and what is known of it.
 #[derive(Debug, Clone)]
 pub(super) struct Order {
+    pub log: TopicPartition,
     pub from: Offset,
     pub max_bytes: u64,
-    pub view: LogView,
+    pub sight: Sight,
 }
 
 /// What became of one log.
@@ -43,6 +44,8 @@ pub(super) struct Records {
     pub count: u64,
     /// Ranges read for it.
     pub ranges: u64,
+    /// The offset that follows these records, if there are any.
+    pub next: Option<Offset>,
 }
 
 /// Reads and assembles.
@@ -105,9 +108,9 @@ impl Server {
     }
 
     fn hungry<'a>(&self, order: &'a Order) -> Hungry<'a> {
-        let first = order.view.segments.iter().find(|segment| segment.last_offset >= order.from);
+        let first = order.sight.view.segments.iter().find(|segment| segment.last_offset >= order.from);
         let known = first.and_then(|segment| self.positions.find(segment, order.from));
-        Hungry { from: order.from, max_bytes: order.max_bytes, segments: &order.view.segments, known }
+        Hungry { from: order.from, max_bytes: order.max_bytes, segments: &order.sight.view.segments, known }
     }
 
     /// Serves `orders`, in the client's order, with at most `max_bytes` in all, of which `given` are spent.
@@ -163,17 +166,19 @@ impl Server {
         if log.assembly.len() == 0 {
             return log.without_records();
         }
+        let mut next = log.walked_to;
         if let Stand::Inside { segment, step: Step::Full { place, .. } | Step::Short { place } } = &log.stand {
             self.positions.remember(segment, *place);
+            next = Some(place.offset);
         }
         // What was read before something failed is good; the failure will be met again by the next fetch.
-        Served::Records(Records { count: log.assembly.records(), ranges: log.ranges, pieces: log.assembly.finish() })
+        Served::Records(Records { count: log.assembly.records(), ranges: log.ranges, next, pieces: log.assembly.finish() })
     }
 }
 
 impl<'a> Progress<'a> {
     fn new(order: &'a Order, share: u64) -> Self {
-        let wanted = Wanted { from: order.from, until: order.view.head.high_watermark, limit: share };
+        let wanted = Wanted { from: order.from, until: order.sight.view.head.high_watermark, limit: share };
         Progress { order, assembly: Assembly::new(wanted), share, ranges: 0, walked_to: None, stand: Stand::Open }
     }
 
@@ -200,7 +205,7 @@ impl<'a> Progress<'a> {
     /// The first segment after those that were walked to their end.
     fn next_segment(&self) -> Option<Segment> {
         let walked_to = self.walked_to?;
-        self.order.view.segments.iter().find(|segment| segment.base_offset >= walked_to).copied()
+        self.order.sight.view.segments.iter().find(|segment| segment.base_offset >= walked_to).copied()
     }
 
     /// This log, if it has given nothing but could.
@@ -242,7 +247,7 @@ impl<'a> Progress<'a> {
             Stand::Failed(error @ StoreError::NotFound(_)) => Served::Missing(store_failed(&error)),
             Stand::Failed(error) => Served::Failed(store_failed(&error)),
             Stand::Corrupt(error) => Served::Failed(error),
-            Stand::Open => match walked_to.filter(|offset| *offset < order.view.head.high_watermark) {
+            Stand::Open => match walked_to.filter(|offset| *offset < order.sight.view.head.high_watermark) {
                 Some(offset) => Served::Beyond(offset),
                 None => Served::Records(Records { ranges, ..Records::default() }),
             },

@@ -3,8 +3,8 @@
 use super::GroupError;
 use super::classic::{ClassicGroup, Description};
 use super::coordinator::{Coordinator, check_length, check_name};
+use super::drive::decode;
 use super::state::{CLASSIC_KIND, GroupState};
-use super::subscription::Topics;
 use crate::metastore::{GroupRow, GroupVersion};
 use crate::types::{GroupId, TopicPartition};
 
@@ -15,7 +15,7 @@ const ATTEMPTS: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub group: GroupId,
-    /// `classic` or `consumer`.
+    /// `Classic` or `Consumer`.
     pub kind: String,
     pub phase: String,
     /// Empty for a group that never had members.
@@ -42,8 +42,9 @@ impl Coordinator {
         if row.version == GroupVersion::NONE {
             return if self.has_offsets(group).await? { Ok(ClassicGroup::default().describe()) } else { Err(GroupError::NotFound) };
         }
-        match GroupState::decode(row.state.clone())? {
+        match decode(group, row)? {
             GroupState::Classic(group) => Ok(group.describe()),
+            GroupState::Consumer(_) => Err(GroupError::NotFound),
         }
     }
 
@@ -71,9 +72,7 @@ impl Coordinator {
             if row.version == GroupVersion::NONE && !self.has_offsets(group).await? {
                 return Err(GroupError::NotFound);
             }
-            match &state {
-                GroupState::Classic(group) => group.check_delete()?,
-            }
+            state.check_delete()?;
             if self.inner().groups.delete_group(group, row.version).await? {
                 self.changed(group, GroupVersion::NONE);
                 return Ok(());
@@ -95,14 +94,11 @@ impl Coordinator {
             if row.version == GroupVersion::NONE && !self.has_offsets(group).await? {
                 return Err(GroupError::NotFound);
             }
-            let subscribed: Topics = match &state {
-                GroupState::Classic(group) => group.check_delete_offsets()?,
-            };
-            let free = |topic: &str| if subscribed.contains(topic) { Err(GroupError::Subscribed) } else { Ok(()) };
-            let logs = topics.iter().filter(|(topic, _)| free(topic).is_ok()).flat_map(|(_, logs)| logs);
+            let stay = state.check_delete_offsets(topics.iter().map(|(topic, _)| *topic))?;
+            let logs = topics.iter().zip(&stay).filter(|(_, stays)| !**stays).flat_map(|((_, logs), _)| logs);
             let logs: Vec<TopicPartition> = logs.copied().collect();
             if self.inner().groups.delete_offsets(group, row.version, &logs).await? {
-                return Ok(topics.iter().map(|(topic, _)| free(topic)).collect());
+                return Ok(stay.into_iter().map(|stays| if stays { Err(GroupError::Subscribed) } else { Ok(()) }).collect());
             }
         }
         Err(GroupError::Unavailable("the group changes all the time".to_owned()))

@@ -6,11 +6,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::GroupError;
 use super::beats::Beats;
-use super::classic::{self, Assigned, Join, Joined, Leaver, Reply, Sync};
+use super::classic::{self, Assigned, Join, Joined, Leaver, Sync};
+use super::effect::Reply;
+use super::event::Event;
 use super::known::{Entry, Seen, Table};
-use super::settings::GroupSettings;
-use super::state::GroupState;
-use super::turns::{Event, Told};
+use super::settings::{GroupSettings, Rules};
+use super::topics::CatalogSource;
+use super::turns::Told;
 use super::wait::Wanted;
 use crate::clock::{Clock, Ids};
 use crate::metastore::{CommittedOffset, GroupVersion, Groups, Metastore, Offsets};
@@ -19,7 +21,7 @@ use crate::tasks::Tasks;
 use crate::types::{GroupId, MemberId, TopicPartition};
 
 /// Most bytes of a group's or member's name: it is a key in the metastore.
-const NAME_MAX: usize = 1_000;
+pub(super) const NAME_MAX: usize = 1_000;
 /// How often a commit is tried whose group changes meanwhile.
 const COMMIT_ATTEMPTS: usize = 10;
 
@@ -40,7 +42,7 @@ pub struct Coordinator(Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) settings: GroupSettings,
-    pub(super) rules: classic::Rules,
+    pub(super) rules: Rules,
     pub(super) groups: Arc<dyn Groups>,
     pub(super) offsets: Arc<dyn Offsets>,
     pub(super) ids: Arc<dyn Ids>,
@@ -48,6 +50,7 @@ pub(super) struct Inner {
     pub(super) tasks: Tasks,
     pub(super) table: Table,
     pub(super) beats: Beats,
+    pub(super) catalog: CatalogSource,
     /// From now on nobody waits.
     pub(super) stopping: CancellationToken,
 }
@@ -70,6 +73,7 @@ impl Coordinator {
             rules: settings.rules(),
             settings,
             groups: Arc::clone(&parts.metastore) as _,
+            catalog: CatalogSource::new(Arc::clone(&parts.metastore) as _),
             offsets: parts.metastore as _,
             ids: parts.ids,
             metrics: parts.metrics,
@@ -83,7 +87,7 @@ impl Coordinator {
         Coordinator(inner)
     }
 
-    pub(super) fn inner(&self) -> &Inner {
+    pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
 
@@ -124,7 +128,7 @@ impl Coordinator {
         let entry = self.0.table.entry(group);
         loop {
             let mut waiter = self.0.waiter(&entry)?;
-            match self.0.ask(&entry, Some(Event::Classic(classic::Event::Join(join.clone())))).await? {
+            match self.0.ask(&entry, Some(Event::Join(join.clone()))).await? {
                 (Some(Told::Answer(answer)), _) => return joined(answer?),
                 (Some(Told::Wait(member)), seen) => match waiter.joined(seen, &member, join.instance.as_deref()).await? {
                     Wanted::Found(joined) => return Ok(joined),
@@ -140,7 +144,7 @@ impl Coordinator {
         check_name(group)?;
         let entry = self.0.table.entry(group);
         let mut waiter = self.0.waiter(&entry)?;
-        match self.0.ask(&entry, Some(Event::Classic(classic::Event::Sync(sync.clone())))).await? {
+        match self.0.ask(&entry, Some(Event::Sync(sync.clone()))).await? {
             (Some(Told::Answer(answer)), _) => assigned(answer?),
             (Some(Told::Wait(_)), seen) => waiter.assigned(seen, &sync).await,
             (None, _) => Err(GroupError::Stopping),
@@ -150,9 +154,7 @@ impl Coordinator {
     /// Heartbeat. While the group rebalances the member is told so, and lives.
     pub async fn heartbeat(&self, group: &GroupId, member: &MemberId, instance: Option<&str>, generation: i32) -> Result<(), GroupError> {
         check_name(group)?;
-        let check = |seen: &Seen| match &*seen.state {
-            GroupState::Classic(group) => group.check_heartbeat(member, instance, generation),
-        };
+        let check = |seen: &Seen| seen.state.check_heartbeat(member, instance, generation);
         let answer = self.0.check(&self.0.table.entry(group), check).await;
         if matches!(answer, Ok(_) | Err(GroupError::RebalanceInProgress)) {
             self.0.beats.gather(group, member);
@@ -163,10 +165,10 @@ impl Coordinator {
     /// LeaveGroup: an answer for each, in order.
     pub async fn leave(&self, group: &GroupId, leavers: Vec<Leaver>) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         check_name(group)?;
-        match self.0.ask(&self.0.table.entry(group), Some(Event::Classic(classic::Event::Leave(leavers)))).await? {
+        match self.0.ask(&self.0.table.entry(group), Some(Event::Leave(leavers))).await? {
             (Some(Told::Answer(Ok(Reply::Left(left)))), _) => Ok(left),
             (Some(Told::Answer(Err(error))), _) => Err(error),
-            (Some(Told::Answer(Ok(Reply::Joined(_) | Reply::Assigned(_) | Reply::Done)) | Told::Wait(_)) | None, _) => {
+            (Some(Told::Answer(Ok(Reply::Joined(_) | Reply::Assigned(_) | Reply::Beaten(_) | Reply::Done)) | Told::Wait(_)) | None, _) => {
                 Err(GroupError::Stopping)
             }
         }
@@ -181,11 +183,11 @@ impl Coordinator {
     ) -> Result<(), GroupError> {
         check_length(group)?;
         let entry = self.0.table.entry(group);
-        let check = |seen: &Seen| match &*seen.state {
-            _ if seen.version == GroupVersion::NONE && committer.generation >= 0 => Err(GroupError::NotFound),
-            GroupState::Classic(group) => {
-                group.check_commit(committer.member.as_ref(), committer.instance.as_deref(), committer.generation)
+        let check = |seen: &Seen| {
+            if seen.version == GroupVersion::NONE && committer.generation >= 0 {
+                return Err(GroupError::NotFound);
             }
+            seen.state.check_commit(committer.member.as_ref(), committer.instance.as_deref(), committer.generation)
         };
         for _ in 0..COMMIT_ATTEMPTS {
             let seen = self.0.check(&entry, check).await?;
@@ -249,14 +251,14 @@ impl Inner {
 fn joined(reply: Reply) -> Result<Joined, GroupError> {
     match reply {
         Reply::Joined(joined) => Ok(joined),
-        Reply::Assigned(_) | Reply::Left(_) | Reply::Done => Err(GroupError::Stopping),
+        Reply::Assigned(_) | Reply::Left(_) | Reply::Beaten(_) | Reply::Done => Err(GroupError::Stopping),
     }
 }
 
 fn assigned(reply: Reply) -> Result<Assigned, GroupError> {
     match reply {
         Reply::Assigned(assigned) => Ok(assigned),
-        Reply::Joined(_) | Reply::Left(_) | Reply::Done => Err(GroupError::Stopping),
+        Reply::Joined(_) | Reply::Left(_) | Reply::Beaten(_) | Reply::Done => Err(GroupError::Stopping),
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::GroupError;
-use super::classic::Note;
 use super::coordinator::Inner;
+use super::effect::Note;
+use super::event::Event;
 use super::known::{Asked, Entry, Seen};
 use super::state::GroupState;
-use super::turns::{Event, Told, Turns};
+use super::turns::{Told, Turns};
 use crate::metastore::{GroupRow, MetaError};
 use crate::types::GroupId;
 

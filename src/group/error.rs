@@ -30,6 +30,16 @@ pub enum GroupError {
     GroupFull,
     #[error("the subscription or assignment is too large to be kept")]
     TooLarge,
+    #[error("the pattern cannot be used: {0}")]
+    InvalidPattern(String),
+    #[error("the assignor is not one of this cluster's")]
+    UnsupportedAssignor,
+    #[error("another member has this instance id and has not left")]
+    UnreleasedInstance,
+    #[error("the member's epoch is not the one it was given last: join again")]
+    FencedEpoch,
+    #[error("the member's epoch is not the present one")]
+    StaleEpoch,
     #[error("the group has members")]
     NotEmpty,
     #[error("there is no such group")]

@@ -8,8 +8,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::GroupError;
+use super::consumer::Catalog;
+use super::event::Event;
 use super::state::GroupState;
-use super::turns::{Event, Told};
+use super::turns::Told;
 use crate::metastore::GroupVersion;
 use crate::types::{GroupId, Timestamp};
 
@@ -29,6 +31,11 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(version: GroupVersion, state: GroupState, now: Timestamp, at: Instant) -> Self {
         Seen { version, state: Arc::new(state), now, at }
+    }
+
+    /// What the metastore's clock shows now, or a little less.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now.plus(self.at.elapsed())
     }
 
     /// When it was seen, by our time.
@@ -58,6 +65,8 @@ pub(super) struct Entry {
     /// `None`: nothing is known, or it is out of date.
     seen: watch::Sender<Option<Seen>>,
     used_at: Mutex<Instant>,
+    /// The topics that a state was compared with, without effect.
+    fits: Mutex<Option<(GroupVersion, Arc<Catalog>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +78,13 @@ struct Queue {
 
 impl Entry {
     fn new(group: GroupId) -> Self {
-        Entry { group, queue: Mutex::default(), seen: watch::Sender::new(None), used_at: Mutex::new(Instant::now()) }
+        Entry {
+            group,
+            queue: Mutex::default(),
+            seen: watch::Sender::new(None),
+            used_at: Mutex::new(Instant::now()),
+            fits: Mutex::default(),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -93,6 +108,16 @@ impl Entry {
         let count = queue.asked.len().min(limit);
         queue.driven = count > 0;
         (count > 0).then(|| queue.asked.drain(..count).collect())
+    }
+
+    /// Whether the state of this version was compared with these topics, and nothing came of it.
+    pub(super) fn fits(&self, version: GroupVersion, catalog: &Arc<Catalog>) -> bool {
+        let fits = self.fits.lock().unwrap_or_else(PoisonError::into_inner);
+        fits.as_ref().is_some_and(|(known, with)| *known == version && Arc::ptr_eq(with, catalog))
+    }
+
+    pub(super) fn fit(&self, version: GroupVersion, catalog: Arc<Catalog>) {
+        *self.fits.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, catalog));
     }
 
     pub(super) fn seen(&self) -> Option<Seen> {

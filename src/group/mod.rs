@@ -1,7 +1,7 @@
 //! Consumer groups: who is a member, who owns what, and which offsets they may commit.
 //!
 //! No agent owns a group. Its state is one versioned row of the metastore; whichever agent gets a request loads the row, lets pure code
-//! decide ([`classic`]: `apply(state, event, now)` gives the next state and effects), and stores the result if the version is unchanged,
+//! decide ([`classic`], [`consumer`]: `apply(state, event, now)` gives the next state and effects), and stores the result if the version is unchanged,
 //! else it looks again. Members of one group may therefore talk to different agents.
 //!
 //! Words:
@@ -20,15 +20,20 @@
 mod admin;
 mod beats;
 pub mod classic;
+pub mod consumer;
+mod consumers;
 mod coordinator;
 mod drive;
+mod effect;
 mod error;
+mod event;
 mod known;
 mod settings;
 mod state;
 mod subscription;
 mod sweep;
 
+mod topics;
 mod turns;
 mod wait;
 mod wire;
@@ -36,7 +41,7 @@ mod wire;
 pub use admin::Listed;
 pub use coordinator::{Committer, Coordinator, CoordinatorParts};
 pub use error::GroupError;
-pub use settings::GroupSettings;
+pub use settings::{ConsumerSettings, GroupSettings};
 pub use wire::BodyError;
 
 #[cfg(test)]

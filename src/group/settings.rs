@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::classic;
+use super::{classic, consumer};
 
 /// Settings of groups. Names in brackets are Kafka's.
 #[derive(Debug, Clone)]
@@ -18,6 +18,27 @@ pub struct GroupSettings {
     pub offsets_retention: Duration,
     /// Most bytes of the metadata of a committed offset (`offset.metadata.max.bytes`).
     pub offset_metadata_max_bytes: usize,
+    pub consumer: ConsumerSettings,
+}
+
+/// Settings of groups of the consumer protocol.
+#[derive(Debug, Clone)]
+pub struct ConsumerSettings {
+    /// How long a member may be silent (`group.consumer.session.timeout.ms`).
+    pub session_timeout: Duration,
+    /// How often members are told to send heartbeats (`group.consumer.heartbeat.interval.ms`).
+    pub heartbeat_interval: Duration,
+    /// Most members of a group (`group.consumer.max.size`).
+    pub max_size: usize,
+    /// Those members may choose from; the first is taken if none does (`group.consumer.assignors`).
+    pub assignors: Vec<consumer::Assignor>,
+}
+
+/// What the machines keep.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) classic: classic::Rules,
+    pub(super) consumer: consumer::Rules,
 }
 
 /// Most bytes of what one member says of itself. Kafka's limit is that of a record of its internal topic.
@@ -26,12 +47,19 @@ const MAX_MEMBER_BYTES: usize = 1 << 20;
 const MAX_GROUP_BYTES: usize = 16 << 20;
 
 impl GroupSettings {
-    pub(super) fn rules(&self) -> classic::Rules {
-        classic::Rules {
+    pub(super) fn rules(&self) -> Rules {
+        let classic = classic::Rules {
             initial_delay: self.initial_rebalance_delay,
             max_members: self.max_size,
             max_member_bytes: MAX_MEMBER_BYTES,
             max_group_bytes: MAX_GROUP_BYTES,
-        }
+        };
+        let consumer = consumer::Rules {
+            session_timeout: self.consumer.session_timeout,
+            max_members: self.consumer.max_size,
+            assignors: self.consumer.assignors.clone(),
+            max_member_bytes: MAX_MEMBER_BYTES,
+        };
+        Rules { classic, consumer }
     }
 }

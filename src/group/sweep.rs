@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classic;
 use super::coordinator::Inner;
-use super::turns::Event;
+use super::event::Event;
 use crate::clock::Clock;
 use crate::metastore::{GroupSweep, MetaError};
 use crate::metrics::JobMetrics;
@@ -46,9 +45,9 @@ impl Inner {
         for (beat, ended) in found.silent {
             silent.entry(beat.group).or_default().push((beat.member, ended));
         }
-        let due = found.due.into_iter().filter(|group| !silent.contains_key(group)).map(|group| (group, Event::tick()));
+        let due = found.due.into_iter().filter(|group| !silent.contains_key(group)).map(|group| (group, Event::Tick));
         let due: Vec<_> = due.collect();
-        let ended = silent.into_iter().map(|(group, sessions)| (group, Event::Classic(classic::Event::Sessions(sessions))));
+        let ended = silent.into_iter().map(|(group, sessions)| (group, Event::Sessions(sessions)));
         for (group, event) in due.into_iter().chain(ended) {
             let entry = self.table.entry(&group);
             if let Err(error) = self.ask(&entry, Some(event)).await {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::classic::{Assigned, Join, Joined, Leaver, Protocol, Sync};
-use super::{Committer, Coordinator, CoordinatorParts, GroupError, GroupSettings};
+use super::consumer::Assignor;
+use super::{Committer, ConsumerSettings, Coordinator, CoordinatorParts, GroupError, GroupSettings};
 use crate::clock::{Clock, RandomIds, SystemClock};
 use crate::metastore::flaky::{Flaky, Odds};
 use crate::metastore::memory::MemoryMetastore;
@@ -43,6 +44,12 @@ fn settings() -> GroupSettings {
         max_size: 1_000,
         offsets_retention: Duration::from_hours(1),
         offset_metadata_max_bytes: 4_096,
+        consumer: ConsumerSettings {
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(5),
+            max_size: 1_000,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+        },
     }
 }
 
@@ -410,7 +417,7 @@ async fn groups_are_listed_and_deleted() {
     assert_eq!(world.agents[0].commit(&alone, &outside, &[(log, committed)]).await, Ok(()));
     let listed = world.agents[1].list().await.expect("listed");
     let seen: Vec<_> = listed.iter().map(|g| (&*g.group.0, &*g.phase, &*g.kind, &*g.protocol_type)).collect();
-    assert_eq!(seen, [("alone", "Empty", "classic", ""), ("g", "Stable", "classic", "consumer")]);
+    assert_eq!(seen, [("alone", "Empty", "Classic", ""), ("g", "Stable", "Classic", "consumer")]);
     assert_eq!(world.agents[1].delete(&group()).await, Err(GroupError::NotEmpty));
     assert_eq!(world.agents[1].delete(&GroupId("never".into())).await, Err(GroupError::NotFound));
     let leavers = [a.id, b.id].into_iter().map(|member| Leaver { member, instance: None }).collect();

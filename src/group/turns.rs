@@ -4,22 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::GroupError;
-use super::classic::{self, Effect, Note, Reply, Rules};
+use super::effect::{Effect, Note, Reply};
+use super::event::Event;
+use super::settings::Rules;
 use super::state::GroupState;
 use crate::metastore::GroupChange;
 use crate::types::{MemberId, Timestamp};
-
-/// Something that happens to a group.
-#[derive(Debug, Clone)]
-pub(super) enum Event {
-    Classic(classic::Event),
-}
-
-impl Event {
-    pub(super) fn tick() -> Event {
-        Event::Classic(classic::Event::Tick)
-    }
-}
 
 /// What the request behind an event is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +47,7 @@ impl Turns {
 
     /// A session whose member is gone for another reason would end again and again.
     fn forget_strangers(&mut self, event: &Event) {
-        let Event::Classic(classic::Event::Sessions(ended)) = event else { return };
+        let Event::Sessions(ended) = event else { return };
         let strangers = ended.iter().filter(|(member, _)| !self.state.has(member));
         self.sessions.extend(strangers.map(|(member, _)| (member.clone(), None)));
     }

@@ -10,9 +10,9 @@ use super::beats;
 use super::classic::look::{self, Look};
 use super::classic::{Assigned, Joined, Sync};
 use super::coordinator::Inner;
+use super::event::Event;
 use super::known::{Entry, Seen};
 use super::state::GroupState;
-use super::turns::Event;
 use crate::metrics::GroupMetrics;
 use crate::types::MemberId;
 
@@ -54,6 +54,7 @@ impl Waiter {
     pub(super) async fn joined(&mut self, seen: Seen, member: &MemberId, instance: Option<&str>) -> Result<Wanted<Joined>, GroupError> {
         let look = |state: &GroupState| match state {
             GroupState::Classic(group) => look::joined(group, member, instance),
+            GroupState::Consumer(_) => Look::Ready(Err(GroupError::UnknownMember)),
         };
         self.until(seen, member, look).await
     }
@@ -61,6 +62,7 @@ impl Waiter {
     pub(super) async fn assigned(&mut self, seen: Seen, sync: &Sync) -> Result<Assigned, GroupError> {
         let look = |state: &GroupState| match state {
             GroupState::Classic(group) => look::assigned(group, &sync.member, sync.instance.as_deref(), sync.generation),
+            GroupState::Consumer(_) => Look::Ready(Err(GroupError::UnknownMember)),
         };
         match self.until(seen, &sync.member, look).await? {
             Wanted::Found(assigned) => Ok(assigned),
@@ -98,7 +100,7 @@ impl Waiter {
             // The entry lives as long as this waiter.
             _ = self.news.changed() => Ok(self.news.borrow_and_update().clone().filter(|news| news.version >= seen.version)),
             () = reached(deadline) => {
-                let (_, seen) = self.inner.ask(&self.entry, Some(Event::tick())).await?;
+                let (_, seen) = self.inner.ask(&self.entry, Some(Event::Tick)).await?;
                 Ok(Some(seen))
             }
             () = tokio::time::sleep(beats::PERIOD) => {

@@ -62,6 +62,10 @@ impl Writer {
         self.count(usize::try_from(duration.as_millis()).unwrap_or(usize::MAX));
     }
 
+    pub(super) fn id(&mut self, id: &[u8; 16]) {
+        self.0.extend_from_slice(id);
+    }
+
     pub(super) fn finish(self) -> Bytes {
         self.0.into()
     }
@@ -139,6 +143,12 @@ impl Reader {
 
     pub(super) fn duration(&mut self) -> Read<Duration> {
         self.unsigned().map(Duration::from_millis)
+    }
+
+    pub(super) fn id(&mut self) -> Read<[u8; 16]> {
+        let mut id = [0; 16];
+        self.0.try_copy_to_slice(&mut id).map_err(|_| BodyError::Truncated)?;
+        Ok(id)
     }
 
     pub(super) fn finish(self) -> Read<()> {

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
-    api_versions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs, describe_groups, fetch,
-    find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    api_versions, consumer_group_describe, consumer_group_heartbeat, create_topics, delete_groups, delete_topics, describe_cluster,
+    describe_configs, describe_groups, fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups,
+    list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -46,6 +46,16 @@ impl Handlers {
         Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.version)))
     }
 
+    /// The same, for a handler that wants to know who asks.
+    fn from_client<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
+    where
+        R: Decodable,
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.clone())))
+    }
+
     /// The same, for a request that may wait long for others: it is dropped when its client is gone.
     fn waiting<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
     where
@@ -53,8 +63,7 @@ impl Handlers {
         A: Encodable + Send + 'static,
         F: Future<Output = Outcome<A>> + Send + 'static,
     {
-        let begun = self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.clone()));
-        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..begun })
+        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..self.from_client(request, work)? })
     }
 
     fn begun<A, F>(&self, request: &Request, work: F) -> Begun
@@ -95,6 +104,8 @@ impl Handlers {
             Api::ListGroups => self.later(request, list_groups::answer),
             Api::DeleteGroups => self.later(request, delete_groups::answer),
             Api::OffsetDelete => self.later(request, offset_delete::answer),
+            Api::ConsumerGroupHeartbeat => self.from_client(request, consumer_group_heartbeat::answer),
+            Api::ConsumerGroupDescribe => self.later(request, consumer_group_describe::answer),
             Api::FindCoordinator => self.later(request, find_coordinator::answer),
             Api::ApiVersions => self.later(request, api_versions::answer),
             Api::CreateTopics => Ok(now(self.later(request, create_topics::answer)?).await),

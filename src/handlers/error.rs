@@ -135,6 +135,11 @@ pub(super) fn group(asked: Asked, error: &GroupError) -> ResponseError {
         GroupError::GroupFull => ResponseError::GroupMaxSizeReached,
         // Kafka's answer to a group that its log cannot take.
         GroupError::TooLarge | GroupError::Corrupt(_) => ResponseError::UnknownServerError,
+        GroupError::InvalidPattern(_) => ResponseError::InvalidRegularExpression,
+        GroupError::UnsupportedAssignor => ResponseError::UnsupportedAssignor,
+        GroupError::UnreleasedInstance => ResponseError::UnreleasedInstanceId,
+        GroupError::FencedEpoch => ResponseError::FencedMemberEpoch,
+        GroupError::StaleEpoch => ResponseError::StaleMemberEpoch,
         GroupError::NotEmpty => ResponseError::NonEmptyGroup,
         GroupError::NotFound => ResponseError::GroupIdNotFound,
         GroupError::Subscribed => ResponseError::GroupSubscribedToTopic,

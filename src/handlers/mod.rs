@@ -9,6 +9,8 @@
 mod api_versions;
 mod broker;
 mod broker_configs;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;

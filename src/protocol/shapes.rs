@@ -170,6 +170,21 @@ pub const DELETE_GROUPS: Struct = plain(&[all(STRINGS)]);
 pub const OFFSET_DELETE: Struct =
     plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(I32)]))))]))))]);
 
+pub const CONSUMER_GROUP_HEARTBEAT: Struct = plain(&[
+    all(STR),
+    all(STR),
+    all(I32),
+    all(STR),
+    all(STR),
+    all(I32),
+    all(STRINGS),
+    since(1, STR),
+    all(STR),
+    all(Shape::List(&Shape::Struct(&plain(&[all(UUID), all(INTS)])))),
+]);
+
+pub const CONSUMER_GROUP_DESCRIBE: Struct = plain(&[all(STRINGS), all(BOOL)]);
+
 pub const API_VERSIONS: Struct = plain(&[since(3, STR), since(3, STR)]);
 
 pub const CREATE_TOPICS: Struct = plain(&[all(Shape::List(&Shape::Struct(&CREATABLE_TOPIC))), all(I32), all(BOOL)]);

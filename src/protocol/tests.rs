@@ -2,11 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, SyncGroupRequest, TopicName, fetch_response,
-    produce_request,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FetchResponse,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, ResponseHeader, SyncGroupRequest, TopicName, fetch_response, produce_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -111,6 +111,8 @@ fn judge_any(api: Api, request: &Request) -> Result<(), TestCaseError> {
         Api::ListGroups => judge::<ListGroupsRequest>(request),
         Api::DeleteGroups => judge::<DeleteGroupsRequest>(request),
         Api::OffsetDelete => judge::<OffsetDeleteRequest>(request),
+        Api::ConsumerGroupHeartbeat => judge::<ConsumerGroupHeartbeatRequest>(request),
+        Api::ConsumerGroupDescribe => judge::<ConsumerGroupDescribeRequest>(request),
         Api::ApiVersions => judge::<ApiVersionsRequest>(request),
         Api::CreateTopics => judge::<CreateTopicsRequest>(request),
         Api::DeleteTopics => judge::<DeleteTopicsRequest>(request),

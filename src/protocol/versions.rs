@@ -29,6 +29,8 @@ pub enum Api {
     DescribeConfigs,
     DeleteGroups,
     OffsetDelete,
+    ConsumerGroupHeartbeat,
+    ConsumerGroupDescribe,
     DescribeCluster,
 }
 
@@ -93,7 +95,6 @@ const fn absent(key: i16, name: &'static str, versions: (i16, i16), flexible_fro
     ApiRow { key, name, min: versions.0, max: versions.1, flexible_from, state: State::NotServed(reason) }
 }
 
-const GROUPS: &str = "groups of the new protocol (KIP-848) are not served yet";
 const TRANSACTIONS: &str = "transactions are not served yet";
 const UPKEEP: &str = "this administration is not served yet";
 const SECURITY: &str = "authentication and access control are not served";
@@ -160,8 +161,8 @@ pub const APIS: &[ApiRow] = &[
     absent(64, "UnregisterBroker", (0, 0), 0, REPLICAS),
     absent(65, "DescribeTransactions", (0, 0), 0, TRANSACTIONS),
     absent(66, "ListTransactions", (0, 2), 0, TRANSACTIONS),
-    absent(68, "ConsumerGroupHeartbeat", (0, 1), 0, GROUPS),
-    absent(69, "ConsumerGroupDescribe", (0, 1), 0, GROUPS),
+    served(68, "ConsumerGroupHeartbeat", (0, 1), 0, Api::ConsumerGroupHeartbeat, &shapes::CONSUMER_GROUP_HEARTBEAT),
+    served(69, "ConsumerGroupDescribe", (0, 1), 0, Api::ConsumerGroupDescribe, &shapes::CONSUMER_GROUP_DESCRIBE),
     absent(71, "GetTelemetrySubscriptions", (0, 0), 0, TELEMETRY),
     absent(72, "PushTelemetry", (0, 0), 0, TELEMETRY),
     absent(74, "ListConfigResources", (0, 1), 0, UPKEEP),

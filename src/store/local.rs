@@ -4,6 +4,7 @@
 //! power failure. Only when the directory entry is durable too does the put return. A put that died half-way leaves a file under `tmp/`,
 //! which the next start removes.
 
+mod direct;
 mod files;
 
 use std::path::PathBuf;

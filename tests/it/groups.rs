@@ -100,6 +100,15 @@ async fn a_cooperative_group_grows_and_shrinks() {
     grow_and_shrink(broker.address.clone(), &[("partition.assignment.strategy", "cooperative-sticky")]).await;
 }
 
+/// The brokers assign (KIP-848).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_consumer_protocol_grows_and_shrinks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = [("YAKS_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "500"), ("YAKS_GROUP_CONSUMER_SESSION_TIMEOUT_MS", "6000")];
+    let broker = Broker::dev(dir.path(), &settings);
+    grow_and_shrink(broker.address.clone(), &[("group.protocol", "consumer")]).await;
+}
+
 /// Behind a plain balancer members of one group talk to different agents, and one member to several.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_behind_a_balancer_grows_and_shrinks() {

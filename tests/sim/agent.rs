@@ -11,8 +11,11 @@ use yaks::store::flaky::FlakyStore;
 use yaks::tasks::Tasks;
 use yaks::types::NodeId;
 
-use crate::faults::{Gate, Link, Odds, StoreLink};
-use crate::world::{SimClock, World};
+use crate::gate::Gate;
+use crate::link::Link;
+use crate::odds::Odds;
+use crate::store_link::StoreLink;
+use crate::world::{Dice, SimClock, World};
 
 /// One life of one agent.
 #[derive(Debug)]
@@ -40,16 +43,7 @@ impl Agent {
         let link = Arc::new(Link::new(world, Arc::clone(&flaky), gate.clone(), dice.clone(), tasks.clone()));
         let store = Arc::new(FlakyStore::new(Arc::clone(&world.store) as _, dice.ids()));
         let store_link = Arc::new(StoreLink::new(Arc::clone(&store), gate.clone(), dice.clone(), world.sabotage));
-        let parts = RoomParts {
-            metastore: Arc::clone(&link) as _,
-            store: Arc::clone(&store_link) as _,
-            reads: store_link,
-            keep: Arc::new(|_, _| Box::pin(async {})),
-            clock: Arc::new(clock),
-            ids: dice.ids(),
-            node: NodeId(node as i32),
-            metrics: Arc::clone(&world.metrics),
-        };
+        let parts = room_parts(world, NodeId(node as i32), Arc::clone(&link), store_link, &dice);
         let name = format!("agent {node}.{life}");
         world.trace.note(&name, "starts");
         let agent = Agent {
@@ -106,5 +100,28 @@ impl Agent {
     pub(crate) fn failed(&self) -> Option<&'static str> {
         use futures_util::FutureExt as _;
         self.tasks.failed().now_or_never()
+    }
+
+    /// A call over a connection: `None` if the agent died or did not answer.
+    pub(crate) async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.dead.cancelled() => None,
+            result = call => Some(result),
+            () = tokio::time::sleep(Duration::from_secs(10)) => None,
+        }
+    }
+}
+
+fn room_parts(world: &World, node: NodeId, link: Arc<Link>, store: Arc<StoreLink>, dice: &Dice) -> RoomParts {
+    RoomParts {
+        metastore: link,
+        store: Arc::clone(&store) as _,
+        reads: store,
+        keep: Arc::new(|_, _| Box::pin(async {})),
+        clock: Arc::new(dice.clock()),
+        ids: dice.ids(),
+        node,
+        metrics: Arc::clone(&world.metrics),
     }
 }

@@ -1,6 +1,7 @@
 //! Clients that consume: they follow the ends of logs, move between agents, and check every answer.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use yaks::oracle::history::Observed;
 use yaks::types::{Head, Offset, TopicName, TopicPartition};
 
 use crate::agent::Agent;
-use crate::producers::call;
 use crate::records;
 use crate::world::{Dice, World};
 
@@ -77,7 +77,7 @@ impl Tailer {
 
     async fn look_for_topics(&mut self, agent: &Agent) {
         let names = self.positions.iter().map(|p| p.topic.clone()).collect();
-        let Some(Ok(found)) = call(agent, agent.link.find_topics(&TopicQuery::Names(names))).await else { return };
+        let Some(Ok(found)) = agent.call(agent.link.find_topics(&TopicQuery::Names(names))).await else { return };
         for position in &mut self.positions {
             let id = found.iter().find(|topic| topic.name == position.topic).map(|topic| topic.id);
             let log = id.map(|id| TopicPartition::new(id, position.partition));
@@ -94,7 +94,7 @@ impl Tailer {
             return;
         }
         let began = Instant::now();
-        let Some(response) = call(agent, agent.rooms.reader.fetch(request.clone())).await else {
+        let Some(response) = agent.call(agent.rooms.reader.fetch(request.clone())).await else {
             self.agent = None;
             return;
         };
@@ -204,22 +204,22 @@ fn check_answer(log: &FetchLog, fetched: &Fetched) -> Result<Vec<Observed>, Stri
     }
 }
 
-/// The whole log from offset 0 to `end`, as this agent gives it.
-pub(crate) async fn read_all(agent: &Agent, log: TopicPartition, end: Offset, dice: &Dice) -> Result<Vec<Observed>, String> {
+/// A range of the log, as this agent gives it.
+pub(crate) async fn read_range(agent: &Agent, log: TopicPartition, range: Range<Offset>, dice: &Dice) -> Result<Vec<Observed>, String> {
     let mut read: Vec<Observed> = Vec::new();
-    let mut tries = 0;
-    while read.len() < end.0 as usize {
-        let from = Offset(read.len() as i64);
+    let (mut from, mut tries) = (range.start, 0);
+    while from < range.end {
         let max_bytes = *dice.pick(&[100, 10_000, 1 << 20]);
         let wanted = FetchLog { log, from, max_bytes };
         let request = FetchRequest { logs: vec![wanted], max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_millis(500) };
-        let Some(mut response) = call(agent, agent.rooms.reader.fetch(request)).await else { return Err("no answer".to_owned()) };
+        let mut response = agent.call(agent.rooms.reader.fetch(request)).await.ok_or("no answer")?;
         let fetched = response.pop().ok_or("an empty answer")?.map_err(|error| format!("offset {from}: {error}"))?;
         let more = check_answer(&wanted, &fetched)?;
         tries = if more.is_empty() { tries + 1 } else { 0 };
         if tries > 3 {
-            return Err(format!("nothing at offset {from}, though the end is {end}"));
+            return Err(format!("nothing at offset {from}, though the end is {}", range.end));
         }
+        from = more.last().map_or(from, |record| record.offset.plus(1));
         read.extend(more);
     }
     Ok(read)

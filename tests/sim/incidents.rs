@@ -6,7 +6,8 @@ use std::time::Duration;
 use yaks::metastore::{TopicQuery, Topics as _};
 
 use crate::agent::Agent;
-use crate::faults::Odds;
+use crate::odds::Odds;
+use crate::sights::Sight;
 use crate::world::{FLEETING, World};
 
 /// Does things to the cluster until the producers are told to end.
@@ -48,6 +49,7 @@ fn start(world: &Arc<World>, node: usize) {
 
 fn kill(world: &Arc<World>, node: usize, agent: &Arc<Agent>) {
     world.trace.note(&agent.name, "is killed");
+    world.sights.saw(Sight::AgentKilled, 1);
     agent.kill();
     check_panics(world, agent);
     world.seat(node, None);
@@ -78,6 +80,7 @@ fn stop(world: &Arc<World>, agent: Arc<Agent>) {
     let tasks = world.tasks.clone();
     tasks.spawn("stop", async move {
         let done = agent.stop(deadline).await;
+        world.sights.saw(Sight::AgentStopped, u64::from(done));
         world.trace.note(&agent.name, format_args!("has stopped, done: {done}"));
         check_panics(&world, &agent);
     });
@@ -95,6 +98,7 @@ fn for_a_while(world: &Arc<World>, longest: u64, undo: impl FnOnce() + Send + 's
 /// The process stands still; the others go on.
 fn pause(world: &Arc<World>, agent: Arc<Agent>) {
     world.trace.note(&agent.name, "stands still");
+    world.sights.saw(Sight::AgentStoodStill, 1);
     agent.gate.shut();
     for_a_while(world, 12_000, move || agent.gate.open());
 }
@@ -112,9 +116,9 @@ fn store_away(world: &Arc<World>, agents: &[Arc<Agent>]) {
     for agent in agents.iter().cloned() {
         world.trace.note(&agent.name, if full { "has a full store" } else { "has no store" });
         if full {
-            agent.store.fill()
+            agent.store.fill();
         } else {
-            agent.store.take_down()
+            agent.store.take_down();
         }
         for_a_while(world, 6_000, move || {
             agent.store.make_room();
@@ -136,6 +140,7 @@ async fn recreate(world: &Arc<World>) {
     if let Some(topic) = found.first() {
         world.metastore.delete_topic(topic.id).await.expect("memory");
         world.trace.note("world", format_args!("topic {name} deleted"));
+        world.sights.saw(Sight::TopicDeleted, 1);
     }
     if found.is_empty() || world.dice.chance(500) {
         world.create_topic(&name, partitions).await;
@@ -178,6 +183,11 @@ pub(crate) fn check_all(world: &World) {
     for agent in (0..world.places()).filter_map(|node| world.agent(node)) {
         check_panics(world, &agent);
     }
+}
+
+/// How long it may take after [`heal`] until what nobody waits for any longer is decided: a put that hangs ends after `give_up`.
+pub(crate) fn settling(world: &World) -> Duration {
+    world.plan.give_up + world.plan.park_for * 2 + Duration::from_secs(10)
 }
 
 /// How long it may take until everything has come to rest after [`heal`].

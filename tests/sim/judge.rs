@@ -1,19 +1,23 @@
 //! What must be true when everything has come to rest.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::sync::oneshot::error::TryRecvError;
 use yaks::metastore::{Log as _, SegmentQuery};
 use yaks::oracle::check;
-use yaks::oracle::history::{Attempt, History, LogName, LogRead, Observed, Outcome, PartialRead, RecordId};
-use yaks::produce::{Appended, ProduceError};
+use yaks::oracle::history::{Attempt, History, LogName, LogRead, Observed, PartialRead, RecordId};
 use yaks::store::ObjectStore as _;
 use yaks::types::{Offset, TopicName, TopicPartition};
 
-use crate::consumers::{ends, read_all};
+use crate::agent::Agent;
+use crate::consumers::{ends, read_range};
+use crate::ledger::{Ledger, Leftover, Sent};
+use crate::sights::Sight;
 use crate::world::World;
 
-/// Logs as they were read from one agent, by offset.
+/// Logs as they were read, by offset.
 type Logs = BTreeMap<TopicPartition, Vec<Observed>>;
 
 /// Judges a world at rest: every slip is noted there.
@@ -22,31 +26,62 @@ pub(crate) async fn judge(world: &Arc<World>) {
     at_rest(world).await;
     let names: BTreeMap<TopicPartition, LogName> = world.logs().await.into_iter().map(|(name, log)| (log, log_name(&name, log))).collect();
     let mut history = History::default();
-    let mut first: Option<Logs> = None;
-    for agent in world.live_agents() {
-        let heads = match ends(&agent, &names.keys().copied().collect::<Vec<_>>()).await {
-            Ok(heads) => heads,
-            Err(error) => return world.broken(format!("the ends cannot be read: {error}")),
+    for (number, agent) in world.live_agents().into_iter().enumerate() {
+        let start = if number == 0 { Start::Begin } else { Start::Somewhere };
+        let reads = match read_logs(world, &agent, &names, start).await {
+            Ok(reads) => reads,
+            Err(error) => return world.broken(format!("the ends cannot be read from {}: {error}", agent.name)),
         };
-        let mut logs = Logs::new();
-        for (log, head) in names.keys().zip(heads) {
-            let end = head.map_or(Offset(-1), |head| head.high_watermark);
-            match read_all(&agent, *log, end, &world.dice).await {
-                Ok(records) => drop(logs.insert(*log, records)),
-                Err(error) => world.broken(format!("{} cannot be read from {}: {error}", log, agent.name)),
-            }
+        if number > 0 {
+            history.partial_reads.extend(reads.into_iter().map(|(log, read)| partial_read(&agent.name, &names[&log], read)));
+            continue;
         }
-        if first.is_some() {
-            history.partial_reads.extend(logs.into_iter().map(|(log, records)| partial_read(&agent.name, &names[&log], records)));
-        } else {
-            first = Some(logs);
+        let logs = reads.into_iter().map(|(log, read)| (log, read.records)).collect();
+        against_ledger(world, &logs);
+        history.logs = logs.into_iter().map(|(log, records)| whole_read(names[&log].clone(), records)).collect();
+    }
+    history.attempts = attempts(world, &names);
+    against_rules(world, &history);
+}
+
+/// Where the judge begins to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Begin,
+    Somewhere,
+}
+
+/// A log as one agent gave it.
+#[derive(Debug)]
+struct Read {
+    range: Range<Offset>,
+    records: Vec<Observed>,
+}
+
+/// All logs as `agent` gives them.
+async fn read_logs(
+    world: &World,
+    agent: &Agent,
+    names: &BTreeMap<TopicPartition, LogName>,
+    start: Start,
+) -> Result<BTreeMap<TopicPartition, Read>, String> {
+    let heads = ends(agent, &names.keys().copied().collect::<Vec<_>>()).await?;
+    let mut reads = BTreeMap::new();
+    for (log, head) in names.keys().zip(heads) {
+        let end = head.ok_or_else(|| format!("{log} is not known"))?.high_watermark;
+        let from = if start == Start::Begin { Offset(0) } else { Offset(world.dice.below(end.0 as u64 + 1) as i64) };
+        match read_range(agent, *log, from..end, &world.dice).await {
+            Ok(records) => drop(reads.insert(*log, Read { range: from..end, records })),
+            Err(error) => world.broken(format!("{log} cannot be read from {}: {error}", agent.name)),
         }
     }
-    let logs = first.unwrap_or_default();
-    against_ledger(world, &logs);
-    history.logs = logs.into_iter().map(|(log, records)| whole_read(names[&log].clone(), records)).collect();
-    history.attempts = attempts(world, &names);
-    let report = check::check(&history);
+    Ok(reads)
+}
+
+/// The oracle's rules, those of every broker.
+fn against_rules(world: &World, history: &History) {
+    let report = check::check(history);
+    world.sights.saw(Sight::RecordRepeated, report.repeats);
     world.trace.note("judge", format_args!("{} records verified, {} repeats", report.verified, report.repeats));
     for violation in report.violations {
         world.broken(format!("{violation:?}"));
@@ -63,14 +98,14 @@ fn whole_read(log: LogName, records: Vec<Observed>) -> LogRead {
     LogRead { log, start: Offset(0), high_watermark: Offset(records.len() as i64), records }
 }
 
-fn partial_read(reader: &str, log: &LogName, records: Vec<Observed>) -> PartialRead {
-    PartialRead { reader: reader.to_owned(), log: log.clone(), from: Offset(0), until: Offset(records.len() as i64), records }
+fn partial_read(reader: &str, log: &LogName, read: Read) -> PartialRead {
+    PartialRead { reader: reader.to_owned(), log: log.clone(), from: read.range.start, until: read.range.end, records: read.records }
 }
 
 fn attempts(world: &World, names: &BTreeMap<TopicPartition, LogName>) -> Vec<Attempt> {
     let ledger = world.ledger();
     let known = ledger.sent.iter().filter_map(|(id, sent)| Some((id, sent, names.get(&sent.log)?)));
-    let attempt = |(id, sent, name): (&RecordId, &crate::ledger::Sent, &LogName)| Attempt {
+    let attempt = |(id, sent, name): (&RecordId, &Sent, &LogName)| Attempt {
         id: *id,
         promise: sent.promise,
         topic: name.topic.clone(),
@@ -84,29 +119,20 @@ fn attempts(world: &World, names: &BTreeMap<TopicPartition, LogName>) -> Vec<Att
 /// Tickets that nobody waited for any longer: those of living agents are settled by now, and what they say counts.
 fn settle_leftovers(world: &World) {
     let leftovers = std::mem::take(&mut world.ledger().leftovers);
-    for mut leftover in leftovers {
-        match leftover.ticket.try_recv() {
-            Ok(Ok(Appended::At(offset))) => world.ledger().told.push((leftover.span, offset)),
-            Ok(Ok(Appended::Durable)) => acknowledged_unheard(world, &leftover.span),
-            Ok(Err(ProduceError::Rejected(_) | ProduceError::StoreFull(_) | ProduceError::Unavailable(_) | ProduceError::ShuttingDown)) => {
+    for Leftover { agent, mut ticket, span } in leftovers {
+        let slip = match ticket.try_recv() {
+            Ok(Ok(appended)) => {
+                world.ledger().unheard(&span, appended);
+                continue;
             }
-            Err(tokio::sync::oneshot::error::TryRecvError::Closed) if !leftover.agent.is_dead() => {
-                world.broken(format!("{} dropped the ticket of {}", leftover.agent.name, leftover.span.first));
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if !leftover.agent.is_dead() => {
-                world.broken(format!("{} never settled the ticket of {}", leftover.agent.name, leftover.span.first));
-            }
-            Err(_) => {}
+            // A refusal promises nothing.
+            Ok(Err(_)) => continue,
+            Err(TryRecvError::Closed) => "dropped",
+            Err(TryRecvError::Empty) => "never settled",
+        };
+        if !agent.is_dead() {
+            world.broken(format!("{} {slip} the ticket of {}", agent.name, span.first));
         }
-    }
-}
-
-/// Durable is durable, whether its client heard of it or not.
-fn acknowledged_unheard(world: &World, span: &crate::ledger::Span) {
-    let mut ledger = world.ledger();
-    let unknown = span.ids().all(|id| ledger.sent.get(&id).is_some_and(|sent| sent.outcome == Outcome::Unknown));
-    if unknown {
-        ledger.acknowledged(span, None);
     }
 }
 
@@ -143,31 +169,49 @@ async fn check_segments(world: &World, log: TopicPartition) -> Result<(), String
 
 /// What readers saw on the way, what tickets said, and how often things were sent, against the logs as they are.
 fn against_ledger(world: &World, logs: &Logs) {
+    let slips: Vec<String> = {
+        let ledger = world.ledger();
+        let (seen, told, copies) = (against_seen(&ledger, logs), against_told(&ledger, logs), against_copies(&ledger, logs));
+        [seen, told, copies].into_iter().flat_map(|slips| slips.into_iter().take(10)).collect()
+    };
+    for slip in slips {
+        world.broken(slip);
+    }
+}
+
+fn at(logs: &Logs, log: TopicPartition, offset: Offset) -> Option<&Observed> {
+    logs.get(&log)?.get(usize::try_from(offset.0).ok()?)
+}
+
+fn against_seen(ledger: &Ledger, logs: &Logs) -> Vec<String> {
     let mut slips = Vec::new();
-    let ledger = world.ledger();
-    let at = |log: &TopicPartition, offset: Offset| logs.get(log).and_then(|records| records.get(usize::try_from(offset.0).ok()?));
     for ((log, offset), seen) in ledger.seen.iter().filter(|((log, _), _)| logs.contains_key(log)) {
-        if at(log, *offset) != Some(seen) {
-            slips.push(format!("{log} offset {offset} was seen as {:?} and is {:?}", seen.id, at(log, *offset).and_then(|r| r.id)));
+        let there = at(logs, *log, *offset);
+        if there != Some(seen) {
+            slips.push(format!("{log} offset {offset} was seen as {:?} and is {:?}", seen.id, there.and_then(|r| r.id)));
         }
     }
+    slips
+}
+
+fn against_told(ledger: &Ledger, logs: &Logs) -> Vec<String> {
+    let mut slips = Vec::new();
     for (span, base) in ledger.told.iter().filter(|(span, _)| logs.contains_key(&span.log)) {
         for (delta, id) in (0..).zip(span.ids()) {
-            let there = at(&span.log, base.plus(delta)).and_then(|record| record.id);
+            let offset = base.plus(delta);
+            let there = at(logs, span.log, offset).and_then(|record| record.id);
             if there != Some(id) {
-                slips.push(format!("{id} was told to be at {} offset {}, where {there:?} is", span.log, base.plus(delta)));
+                slips.push(format!("{id} was told to be at {} offset {offset}, where {there:?} is", span.log));
             }
         }
     }
+    slips
+}
+
+fn against_copies(ledger: &Ledger, logs: &Logs) -> Vec<String> {
     let mut copies: BTreeMap<RecordId, u64> = BTreeMap::new();
     logs.values().flatten().filter_map(|record| record.id).for_each(|id| *copies.entry(id).or_default() += 1);
-    for (id, found) in copies {
-        let sent = ledger.sent.get(&id).map_or(0, |sent| sent.copies);
-        if found > sent {
-            slips.push(format!("{id} is there {found} times and was sent {sent} times"));
-        }
-    }
-    drop(ledger);
-    slips.truncate(10);
-    slips.into_iter().for_each(|slip| world.broken(slip));
+    let sent = |id: &RecordId| ledger.sent.get(id).map_or(0, |sent| sent.copies);
+    let too_many = copies.into_iter().filter(|(id, found)| *found > sent(id));
+    too_many.map(|(id, found)| format!("{id} is there {found} times and was sent {} times", sent(&id))).collect()
 }

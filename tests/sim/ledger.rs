@@ -89,6 +89,19 @@ impl Ledger {
         }
     }
 
+    /// A ticket said so when its client had gone: what was promised holds all the same.
+    pub(crate) fn unheard(&mut self, span: &Span, appended: Appended) {
+        match appended {
+            Appended::At(offset) => self.told.push((*span, offset)),
+            Appended::Durable => {
+                let unknown = span.ids().all(|id| self.sent.get(&id).is_some_and(|sent| sent.outcome == Outcome::Unknown));
+                if unknown {
+                    self.acknowledged(span, None);
+                }
+            }
+        }
+    }
+
     /// What was seen there before, if it was something else.
     pub(crate) fn saw(&mut self, log: TopicPartition, record: &Observed) -> Option<Observed> {
         let before = *self.seen.entry((log, record.offset)).or_insert(*record);

@@ -54,15 +54,31 @@ fn content(key: Option<&[u8]>, value: Option<&[u8]>, timestamp: i64) -> Content 
 
 /// A batch as a producer sends it, and what a broker's check would say of it.
 pub(crate) fn batch(records: &[Record], producer: Option<(i64, i16, Sequence)>) -> (BatchSummary, Bytes) {
-    let base = records.first().map_or(0, |r| r.timestamp);
-    let max = records.iter().map(|r| r.timestamp).max().unwrap_or(0);
-    let (id, epoch, sequence) = producer.map_or((-1, -1, -1), |(id, epoch, sequence)| (id, epoch, sequence.0));
-    let count = records.len() as i32;
+    let base_timestamp = records.first().map_or(0, |r| r.timestamp);
+    let max_timestamp = records.iter().map(|r| r.timestamp).max().unwrap_or(0);
+    let stamp =
+        |(id, epoch, base_sequence)| ProducerStamp { id: ProducerId(id), epoch: ProducerEpoch(epoch), base_sequence, transactional: false };
+    let mut summary = BatchSummary {
+        len: 0,
+        record_count: records.len() as u32,
+        base_timestamp: Timestamp(base_timestamp),
+        max_timestamp: Timestamp(max_timestamp),
+        producer: producer.map(stamp),
+    };
+    let bytes = framed(&body(records, &summary));
+    summary.len = bytes.len() as u32;
+    (summary, bytes)
+}
+
+/// What the CRC covers: from the attributes on.
+fn body(records: &[Record], summary: &BatchSummary) -> Vec<u8> {
+    let (id, epoch, sequence) = summary.producer.map_or((-1, -1, -1), |p| (p.id.0, p.epoch.0, p.base_sequence.0));
+    let (count, base) = (records.len() as i32, summary.base_timestamp.0);
     let mut body = Vec::new();
     body.extend(0u16.to_be_bytes());
     body.extend((count - 1).to_be_bytes());
     body.extend(base.to_be_bytes());
-    body.extend(max.to_be_bytes());
+    body.extend(summary.max_timestamp.0.to_be_bytes());
     body.extend(id.to_be_bytes());
     body.extend(epoch.to_be_bytes());
     body.extend(sequence.to_be_bytes());
@@ -70,27 +86,18 @@ pub(crate) fn batch(records: &[Record], producer: Option<(i64, i16, Sequence)>) 
     for (delta, record) in (0..).zip(records) {
         record.encode(delta, base, &mut body);
     }
+    body
+}
+
+fn framed(body: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(21 + body.len());
     bytes.extend(0i64.to_be_bytes());
     bytes.extend((body.len() as i32 + 9).to_be_bytes());
     bytes.extend((-1i32).to_be_bytes());
     bytes.push(2);
-    bytes.extend(crc32c::crc32c(&body).to_be_bytes());
+    bytes.extend(crc32c::crc32c(body).to_be_bytes());
     bytes.extend(body);
-    let stamp = producer.map(|(id, epoch, base_sequence)| ProducerStamp {
-        id: ProducerId(id),
-        epoch: ProducerEpoch(epoch),
-        base_sequence,
-        transactional: false,
-    });
-    let summary = BatchSummary {
-        len: bytes.len() as u32,
-        record_count: count as u32,
-        base_timestamp: Timestamp(base),
-        max_timestamp: Timestamp(max),
-        producer: stamp,
-    };
-    (summary, Bytes::from(bytes))
+    Bytes::from(bytes)
 }
 
 /// The records of one answer, and how many batches they came in.

@@ -17,8 +17,10 @@ use yaks::tasks::Tasks;
 use yaks::types::{Timestamp, TopicId, TopicName, TopicPartition};
 
 use crate::agent::Agent;
-use crate::faults::{Odds, Sabotage};
 use crate::ledger::Ledger;
+use crate::odds::Odds;
+use crate::sabotage::Sabotage;
+use crate::sights::Sights;
 use crate::trace::Trace;
 
 /// Wall time that follows tokio's, and may be wrong by a fixed amount.
@@ -36,19 +38,27 @@ impl Clock for SimClock {
 
 /// Seeded chance.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(Arc<RandomIds<SimClock>>);
+pub(crate) struct Dice {
+    ids: Arc<RandomIds<SimClock>>,
+    clock: SimClock,
+}
 
 impl Dice {
     pub(crate) fn new(clock: SimClock, seed: u64) -> Dice {
-        Dice(Arc::new(RandomIds::seeded(clock, seed)))
+        Dice { ids: Arc::new(RandomIds::seeded(clock, seed)), clock }
+    }
+
+    /// The clock of whoever throws them.
+    pub(crate) fn clock(&self) -> SimClock {
+        self.clock
     }
 
     pub(crate) fn ids(&self) -> Arc<RandomIds<SimClock>> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.ids)
     }
 
     pub(crate) fn below(&self, bound: u64) -> u64 {
-        self.0.below(bound)
+        self.ids.below(bound)
     }
 
     /// From `from` to `to`, both inclusive.
@@ -98,7 +108,7 @@ impl Plan {
         let topic = |name: &str| TopicName::parse(name).expect("legal");
         Plan {
             agents: dice.between(2, 4),
-            duration: Duration::from_secs(dice.between(8, 30)),
+            duration: Duration::from_secs(dice.between(6, 20)),
             topics: vec![(topic("orders"), 2), (topic("lines"), 1), (topic(FLEETING), 1)],
             idempotent: dice.between(1, 4),
             sequential: dice.between(1, 2),
@@ -140,6 +150,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) clock: SimClock,
     pub(crate) trace: Trace,
+    pub(crate) sights: Sights,
     pub(crate) metastore: Arc<MemoryMetastore>,
     pub(crate) store: Arc<MemoryStore>,
     /// The row lock of the one round at a time.
@@ -168,6 +179,7 @@ impl World {
             dice,
             clock,
             trace: Trace::new(clock.start),
+            sights: Sights::default(),
             metastore: Arc::new(MemoryMetastore::new(Arc::new(clock))),
             store: Arc::new(MemoryStore::new()),
             round: tokio::sync::Mutex::default(),

@@ -1,8 +1,10 @@
 //! One turn of the machine.
 
-use super::event::{Effect, Event, Leaver, Note, Reply, Rules};
+use super::event::{Leaver, Rules};
 use super::{ClassicGroup, Phase};
 use crate::group::GroupError;
+use crate::group::effect::{Effect, Note, Reply};
+use crate::group::event::Event;
 use crate::types::{MemberId, Timestamp};
 
 /// What `event` makes of `group` at `now`, the metastore's time. A deadline that has passed takes effect first.
@@ -16,6 +18,8 @@ pub fn apply(group: ClassicGroup, event: &Event, rules: &Rules, now: Timestamp) 
         Event::Join(join) => turn.join(join),
         Event::Sync(sync) => turn.sync(sync),
         Event::Leave(leavers) => turn.leave(leavers),
+        Event::Heartbeat(_) if turn.group.is_empty() => turn.refuse(GroupError::UnknownMember),
+        Event::Heartbeat(_) => turn.refuse(GroupError::NotFound),
         Event::Tick => turn.answer(Ok(Reply::Done)),
         Event::Sessions(sessions) => turn.end_sessions(sessions),
     }

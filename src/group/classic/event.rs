@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::InstanceId;
-use crate::group::GroupError;
-use crate::types::{MemberId, Timestamp};
+use crate::types::MemberId;
 
 /// Limits and delays the machine keeps.
 #[derive(Debug, Clone, Copy)]
@@ -27,18 +26,6 @@ pub struct Rules {
 pub struct Protocol {
     pub name: Arc<str>,
     pub metadata: Bytes,
-}
-
-/// Something that happens to a group.
-#[derive(Debug, Clone)]
-pub enum Event {
-    Join(Join),
-    Sync(Sync),
-    Leave(Vec<Leaver>),
-    /// Time passed: deadlines may be over.
-    Tick,
-    /// When the sessions of members and pending members end.
-    Sessions(Vec<(MemberId, Timestamp)>),
 }
 
 /// JoinGroup.
@@ -109,49 +96,4 @@ pub struct Assigned {
     pub protocol_type: Option<Arc<str>>,
     pub protocol: Option<Arc<str>>,
     pub assignment: Bytes,
-}
-
-/// An answer that is no refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Joined(Joined),
-    Assigned(Assigned),
-    /// One for each leaver, in order.
-    Left(Vec<Result<(), GroupError>>),
-    /// Nobody asked.
-    Done,
-}
-
-/// What is to be done once the new state is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    Answer(Result<Reply, GroupError>),
-    /// This member's request waits: [`super::look`] finds its answer in a later state.
-    Wait(MemberId),
-    /// The member's session begins anew and lasts so long. Stored together with the state.
-    Renew(MemberId, Duration),
-    /// The member has no session any more. Stored together with the state.
-    Forget(MemberId),
-    /// Waiters anywhere may have their answer.
-    Announce,
-    /// For the log and the metrics.
-    Note(Note),
-}
-
-/// What happened, in a word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    Added(MemberId),
-    /// With the reason.
-    Removed(MemberId, &'static str),
-    /// A static member came back under a new id.
-    Replaced {
-        old: MemberId,
-        new: MemberId,
-    },
-    /// With the reason.
-    Rebalancing(&'static str),
-    Generation(i32),
-    Stable(i32),
-    Emptied,
 }

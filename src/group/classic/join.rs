@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::apply::Turn;
-use super::event::{Effect, Join, Note, Reply};
+use super::event::Join;
 use super::{Member, Phase, protocol_bytes};
 use crate::group::GroupError;
+use crate::group::effect::{Effect, Note, Reply};
 use crate::types::MemberId;
 
 impl Turn<'_> {

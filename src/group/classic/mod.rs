@@ -22,10 +22,11 @@ pub mod look;
 mod rebalance;
 mod sync;
 
+pub use super::event::Event;
 pub use apply::apply;
 pub(super) use body::{decode, encode};
 pub use describe::{Description, MemberDescription};
-pub use event::{Assigned, Effect, Event, Join, Joined, JoinedMember, Leaver, Note, Protocol, Reply, Rules, Sync};
+pub use event::{Assigned, Join, Joined, JoinedMember, Leaver, Protocol, Rules, Sync};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -127,6 +128,12 @@ impl ClassicGroup {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self.phase, Phase::Empty)
+    }
+
+    /// No members, and nobody was given an id.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.is_empty() && self.pending.is_empty()
     }
 
     /// When something is to happen even if nobody asks.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::apply::Turn;
-use super::event::{Effect, Note};
 use super::{Gathering, Phase};
+use crate::group::effect::{Effect, Note};
 use crate::types::MemberId;
 
 impl Turn<'_> {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::apply::Turn;
-use super::event::{Effect, Note, Reply, Sync};
+use super::event::Sync;
 use super::{ClassicGroup, Phase};
 use crate::group::GroupError;
+use crate::group::effect::{Effect, Note, Reply};
 use crate::types::MemberId;
 
 impl Turn<'_> {

@@ -128,7 +128,7 @@ async fn groups_are_described_and_listed_in_every_version() {
     for version in 0..=5 {
         let listed = world.ask(version, &ListGroupsRequest::default()).await;
         let found: Vec<_> = listed.groups.iter().map(|g| (&**g.group_id, &*g.protocol_type, &*g.group_state, &*g.group_type)).collect();
-        assert_eq!(found, [("g", "consumer", if version >= 4 { "Stable" } else { "" }, if version >= 5 { "classic" } else { "" })]);
+        assert_eq!(found, [("g", "consumer", if version >= 4 { "Stable" } else { "" }, if version >= 5 { "Classic" } else { "" })]);
     }
     let filtered = |states: &[&str], types: &[&str]| {
         let texts = |words: &[&str]| words.iter().map(|word| text(word)).collect();

@@ -1,6 +1,6 @@
 //! The blocking half of the local store: plain file calls.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::direct::Direct;
 use crate::store::{Listed, StoreError};
 use crate::types::{ByteRange, DATA_PREFIX, ObjectId};
 
@@ -23,6 +24,7 @@ pub(super) struct Files {
     /// The 256 directories below `data/`, opened when first written to and kept open to be synced.
     shards: Vec<OnceLock<File>>,
     next_temporary: AtomicU64,
+    direct: Direct,
     /// Locked as long as somebody uses the directory, so that nobody removes temporary files in use.
     _in_use: File,
 }
@@ -36,7 +38,7 @@ impl Files {
         sync_directory(&root)?;
         let in_use = claim(&root, &temporary)?;
         let shards = (0..SHARDS).map(|_| OnceLock::new()).collect();
-        Ok(Files { root, temporary, shards, next_temporary: AtomicU64::new(0), _in_use: in_use })
+        Ok(Files { root, temporary, shards, next_temporary: AtomicU64::new(0), direct: Direct::new(), _in_use: in_use })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -46,8 +48,8 @@ impl Files {
     pub(super) fn put(&self, object: ObjectId, pieces: &[Bytes]) -> Result<(), StoreError> {
         let shard = self.shard(object)?;
         let path = self.path(object);
-        let (file, temporary) = self.create_temporary(object).map_err(|error| failed(&error, "create a file for", &path))?;
-        let stored = write_durably(file, pieces).and_then(|()| fs::rename(&temporary, &path));
+        let temporary = self.new_temporary(object);
+        let stored = self.write(&temporary, pieces).and_then(|()| fs::rename(&temporary, &path));
         if let Err(error) = stored {
             // Best effort: what stays is removed at the next start.
             let _ = fs::remove_file(&temporary);
@@ -57,14 +59,38 @@ impl Files {
         shard.sync_all().map_err(|error| failed(&error, "sync the directory of", &path))
     }
 
+    fn write(&self, path: &Path, pieces: &[Bytes]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        if self.direct.suits(pieces.iter().map(|piece| piece.len() as u64).sum())
+            && let Some(file) = self.direct.open(&mut options.clone(), path)?
+            && self.direct.write(&file, pieces)?.is_some()
+        {
+            return file.sync_data();
+        }
+        write_durably(options.open(path)?, pieces)
+    }
+
     pub(super) fn get(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError> {
         let path = self.path(object);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(StoreError::NotFound(object)),
-            opened => opened,
-        };
-        let read = file.and_then(|file| read_range(file, range));
-        read.map_err(|error| failed(&error, "read", &path))?.ok_or(StoreError::OutOfRange { object, range })
+        match self.read(&path, range) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::NotFound(object)),
+            read => read.map_err(|error| failed(&error, "read", &path))?.ok_or(StoreError::OutOfRange { object, range }),
+        }
+    }
+
+    /// The bytes of `range` as far as the file goes; `None` if it begins at or behind the end.
+    fn read(&self, path: &Path, range: ByteRange) -> io::Result<Option<Vec<Bytes>>> {
+        if self.direct.suits(range.len)
+            && let Some(file) = self.direct.open(OpenOptions::new().read(true), path)?
+        {
+            let Some(range) = within(&file, range)? else { return Ok(None) };
+            if let Some(pieces) = self.direct.read(&file, range, PIECE)? {
+                return Ok(Some(pieces));
+            }
+        }
+        let file = File::open(path)?;
+        within(&file, range)?.map(|range| read_range(file, range)).transpose()
     }
 
     /// Tries all, also after one has failed.
@@ -110,8 +136,8 @@ impl Files {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let data = self.root.join(DATA_PREFIX);
         fs::read_dir(&data).map_err(|error| failed(&error, "read the directory", &data))?;
-        let (mut file, probe) =
-            self.create_temporary(ObjectId::default()).map_err(|error| failed(&error, "create a file in", &self.temporary))?;
+        let probe = self.new_temporary(ObjectId::default());
+        let mut file = File::create_new(&probe).map_err(|error| failed(&error, "create", &probe))?;
         let read = file.write_all(b"yaks").and_then(|()| fs::read(&probe));
         let removed = fs::remove_file(&probe);
         let read = read.map_err(|error| failed(&error, "write and read", &probe))?;
@@ -123,17 +149,11 @@ impl Files {
         self.root.join(object.key())
     }
 
-    /// A file of its own for every try, so that a retry and a hedge of the same object never write to the same one.
-    fn create_temporary(&self, object: ObjectId) -> io::Result<(File, PathBuf)> {
-        loop {
-            let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-            let path = self.temporary.join(format!("{object}.{number}"));
-            match File::options().write(true).create_new(true).open(&path) {
-                // Another process that uses the directory was there first.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                created => return created.map(|file| (file, path)),
-            }
-        }
+    /// A name of its own for every try, so that a retry and a hedge of the same object never write to the same file.
+    fn new_temporary(&self, object: ObjectId) -> PathBuf {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        // Another process may use the directory.
+        self.temporary.join(format!("{object}.{}.{number}", std::process::id()))
     }
 
     /// The open directory of the object's shard, made if it is missing.
@@ -191,15 +211,16 @@ fn write_durably(mut file: File, pieces: &[Bytes]) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The bytes of `range` as far as the file goes; `None` if it begins at or behind the end.
-fn read_range(mut file: File, range: ByteRange) -> io::Result<Option<Vec<Bytes>>> {
+/// As much of `range` as the file has; `None` if it begins at or behind the end.
+fn within(file: &File, range: ByteRange) -> io::Result<Option<ByteRange>> {
     let end = file.metadata()?.len().min(range.start.saturating_add(range.len));
-    if range.start >= end {
-        return Ok(None);
-    }
+    Ok((range.start < end).then(|| ByteRange { start: range.start, len: end - range.start }))
+}
+
+fn read_range(mut file: File, range: ByteRange) -> io::Result<Vec<Bytes>> {
     file.seek(SeekFrom::Start(range.start))?;
     let mut pieces = Vec::new();
-    let mut left = end - range.start;
+    let mut left = range.len;
     while left > 0 {
         let wanted = left.min(PIECE);
         let mut piece = Vec::with_capacity(wanted as usize);
@@ -209,7 +230,7 @@ fn read_range(mut file: File, range: ByteRange) -> io::Result<Option<Vec<Bytes>>
         pieces.push(Bytes::from(piece));
         left -= wanted;
     }
-    Ok(Some(pieces))
+    Ok(pieces)
 }
 
 /// The objects in one shard's directory behind `behind`, in order; files that are no objects are skipped.

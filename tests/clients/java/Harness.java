@@ -30,6 +30,7 @@ final class Harness {
         all.put("out-of-range", Offsets::outOfRange);
         all.put("groups-eager", Groups::eager);
         all.put("groups-cooperative", Groups::cooperative);
+        all.put("groups-server", Groups::server);
         return all;
     }
 

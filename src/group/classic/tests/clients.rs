@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use super::scene::{Scene, new, protocol};
 use crate::group::GroupError;
 use crate::group::classic::look::{self, Look};
-use crate::group::classic::{Assigned, Effect, Event, InstanceId, Join, Joined, Leaver, Phase, Reply, Sync};
+use crate::group::classic::{Assigned, Event, InstanceId, Join, Joined, Leaver, Phase, Sync};
+use crate::group::effect::{Effect, Reply};
 use crate::types::{MemberId, Timestamp};
 
 const CLIENTS: usize = 5;

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::scene::{REBALANCE, SESSION, Scene, again, id, new, protocol};
 use crate::group::GroupError;
 use crate::group::classic::look::Look;
-use crate::group::classic::{Effect, Join, Phase, Rules};
+use crate::group::classic::{Join, Phase, Rules};
+use crate::group::effect::Effect;
 
 #[test]
 fn the_first_member_leads_at_once_without_a_delay() {

@@ -1,7 +1,8 @@
 use super::scene::{REBALANCE, Scene, again, id, new};
 use crate::group::GroupError;
 use crate::group::classic::look::Look;
-use crate::group::classic::{Effect, Join, Leaver, Note};
+use crate::group::classic::{Join, Leaver};
+use crate::group::effect::{Effect, Note};
 
 #[test]
 fn the_others_share_what_a_leaver_had() {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::group::GroupError;
-use crate::group::classic::{
-    Assigned, ClassicGroup, Effect, Event, Join, Joined, Leaver, Phase, Protocol, Reply, Rules, Sync, apply, look, look::Look,
-};
+use crate::group::classic::{Assigned, ClassicGroup, Event, Join, Joined, Leaver, Phase, Protocol, Rules, Sync, apply, look, look::Look};
+use crate::group::effect::{Effect, Reply};
 use crate::types::{MemberId, Timestamp};
 
 pub(super) const SESSION: Duration = Duration::from_secs(10);

@@ -3,7 +3,8 @@ use bytes::Bytes;
 use super::scene::{REBALANCE, Scene, again, fixed, id, new, protocol};
 use crate::group::GroupError;
 use crate::group::classic::look::{self, Look};
-use crate::group::classic::{Effect, Join, Phase};
+use crate::group::classic::{Join, Phase};
+use crate::group::effect::Effect;
 
 /// Two static members, `a` leads.
 fn stable() -> Scene {
