@@ -308,6 +308,7 @@ fn broker_parts(parts: &RoomParts, rooms: &Rooms) -> BrokerParts {
         producer: Arc::clone(&rooms.producer) as _,
         reader: Arc::clone(&rooms.reader) as _,
         watermarks: Arc::clone(&rooms.watermarks),
+        groups: rooms.groups.clone(),
         clock: Arc::clone(&parts.clock),
         ids: Arc::clone(&parts.ids),
         requests: parts.metrics.requests.clone(),

@@ -50,6 +50,7 @@ pub struct Config {
     pub materialize: MaterializeSettings,
     pub fetch: FetchSettings,
     pub topics: TopicSettings,
+    pub groups: GroupConfig,
     pub connections: ConnectionSettings,
     pub cache_bytes: u64,
     pub lease_ttl: Duration,
@@ -124,6 +125,21 @@ pub struct TopicSettings {
     pub max_partitions: i32,
 }
 
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    pub min_session_timeout: Duration,
+    pub max_session_timeout: Duration,
+    pub initial_rebalance_delay: Duration,
+    pub max_size: usize,
+    pub offsets_retention: Duration,
+    pub offset_metadata_max_bytes: usize,
+    pub consumer_session_timeout: Duration,
+    pub consumer_heartbeat_interval: Duration,
+    pub consumer_max_size: usize,
+    /// Names of assignors, in order of preference.
+    pub consumer_assignors: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
     pub max_connections: usize,
@@ -180,6 +196,7 @@ impl Config {
                 max_partitions: read.number("TOPIC_MAX_PARTITIONS", 1, 1_000_000)?,
                 default_partitions: read.number("DEFAULT_PARTITIONS", 1, read.number("TOPIC_MAX_PARTITIONS", 1, 1_000_000)?)?,
             },
+            groups: groups(&read)?,
             connections: ConnectionSettings {
                 max_connections: read.number("MAX_CONNECTIONS", 1, 1_000_000)?,
                 max_request_bytes: read.number("MAX_REQUEST_BYTES", 1024, i32::MAX as usize)?,
@@ -255,6 +272,30 @@ fn buffer(read: &settings::Reader<'_>) -> Result<BufferConfig, ConfigError> {
         hedge_after: read.millis("BUFFER_HEDGE_MS", 1)?,
         give_up_after: read.millis("BUFFER_GIVE_UP_MS", 100)?,
         deferred: read.choice("PRODUCE_OFFSETS", &["verdict", "deferred"])? == "deferred",
+    })
+}
+
+fn groups(read: &settings::Reader<'_>) -> Result<GroupConfig, ConfigError> {
+    let consumer_session_timeout = read.millis("GROUP_CONSUMER_SESSION_TIMEOUT_MS", 1_000)?;
+    let consumer_heartbeat_interval = read.millis("GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", 100)?;
+    read.at_most(
+        "GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS",
+        consumer_heartbeat_interval * 2,
+        "GROUP_CONSUMER_SESSION_TIMEOUT_MS",
+        consumer_session_timeout,
+    )?;
+    let min_session_timeout = read.millis("GROUP_MIN_SESSION_TIMEOUT_MS", 1)?;
+    Ok(GroupConfig {
+        min_session_timeout,
+        max_session_timeout: read.millis("GROUP_MAX_SESSION_TIMEOUT_MS", u64::try_from(min_session_timeout.as_millis()).unwrap_or(1))?,
+        initial_rebalance_delay: read.millis("GROUP_INITIAL_REBALANCE_DELAY_MS", 0)?,
+        max_size: read.number("GROUP_MAX_SIZE", 1, i32::MAX as usize)?,
+        offsets_retention: Duration::from_mins(read.number("OFFSETS_RETENTION_MINUTES", 1, 100 * 365 * 24 * 60)?),
+        offset_metadata_max_bytes: read.number("OFFSET_METADATA_MAX_BYTES", 0, i32::MAX as usize)?,
+        consumer_session_timeout,
+        consumer_heartbeat_interval,
+        consumer_max_size: read.number("GROUP_CONSUMER_MAX_SIZE", 1, i32::MAX as usize)?,
+        consumer_assignors: read.choices("GROUP_CONSUMER_ASSIGNORS", &["uniform", "range"])?,
     })
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Words and rules, pure: [`types`], [`records`] (batches and objects as bytes), [`partition`] (the rules of one log); [`clock`] for time and chance.
 //! Instruments: [`metrics`], [`tasks`], [`budget`]. Seams: [`store`] (objects), [`metastore`] (the rest). Rooms: [`cache`], [`produce`], [`materialize`],
-//! [`fetch`], [`upkeep`]. Edge: [`protocol`], [`handlers`], [`server`], [`admin`]. Wiring: [`config`]. Beside the daemon: [`oracle`], the integrity checker.
+//! [`fetch`], [`group`], [`upkeep`]. Edge: [`protocol`], [`handlers`], [`server`], [`admin`]. Wiring: [`config`]. Beside the daemon: [`oracle`],
+//! the integrity checker.
 //!
 //! docs/ARCHITECTURE.md has the map, `tests/tidy.rs` the table of who may import whom.
 
@@ -17,6 +18,7 @@ pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod fetch;
+pub mod group;
 pub mod handlers;
 pub mod materialize;
 pub mod metastore;

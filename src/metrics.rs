@@ -27,6 +27,7 @@ pub struct Metrics {
     pub fetch: FetchMetrics,
     pub buffer: BufferMetrics,
     pub materializer: MaterializerMetrics,
+    pub groups: GroupMetrics,
     pub cache: CacheMetrics,
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
@@ -59,6 +60,7 @@ impl Metrics {
             fetch: FetchMetrics::new(&meter),
             buffer: BufferMetrics::new(&meter),
             materializer: MaterializerMetrics::new(&meter),
+            groups: GroupMetrics::new(&meter),
             cache: CacheMetrics::new(&meter),
             store: StoreMetrics::new(&meter),
             jobs: JobMetrics::new(&meter),
@@ -399,6 +401,62 @@ impl MaterializerMetrics {
 
     pub fn pending(&self, events: u64) {
         self.pending.record(events, &[]);
+    }
+}
+
+/// Consumer groups.
+#[derive(Debug, Clone)]
+pub struct GroupMetrics {
+    known: Gauge<u64>,
+    rebalances: Counter<u64>,
+    removed: Counter<u64>,
+    waiting: UpDownCounter<i64>,
+    waits: Histogram<f64>,
+    beats: Counter<u64>,
+    conflicts: Counter<u64>,
+}
+
+impl GroupMetrics {
+    fn new(meter: &Meter) -> Self {
+        GroupMetrics {
+            known: gauge(meter, "yaks_group_known", "Groups this agent has to do with"),
+            rebalances: counter(meter, "yaks_group_rebalances_total", "Rebalances this agent completed"),
+            removed: counter(meter, "yaks_group_members_removed_total", "Members that left or were removed, by reason"),
+            waiting: level(meter, "yaks_group_waiting", "Requests waiting for their group now"),
+            waits: seconds(meter, "yaks_group_wait_seconds", "How long requests waited for their group"),
+            beats: counter(meter, "yaks_group_beats_total", "Signs of life of members written"),
+            conflicts: counter(meter, "yaks_group_conflicts_total", "Changes made again because another agent had changed the group"),
+        }
+    }
+
+    pub fn knows(&self, groups: usize) {
+        self.known.record(groups as u64, &[]);
+    }
+
+    pub fn rebalanced(&self) {
+        self.rebalances.add(1, &[]);
+    }
+
+    /// `reason`: one of few.
+    pub fn member_removed(&self, reason: &'static str) {
+        self.removed.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    pub fn wait_began(&self) {
+        self.waiting.add(1, &[]);
+    }
+
+    pub fn wait_ended(&self, after: Duration) {
+        self.waiting.add(-1, &[]);
+        self.waits.record(after.as_secs_f64(), &[]);
+    }
+
+    pub fn beats(&self, count: usize) {
+        self.beats.add(count as u64, &[]);
+    }
+
+    pub fn conflicted(&self) {
+        self.conflicts.add(1, &[]);
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Ids};
-use crate::config::{BufferConfig, Config, MaterializeSettings};
+use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
 use crate::fetch::{FetchConfig, Reader, Watermarks};
+use crate::group::consumer::Assignor;
+use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
 use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
 use crate::metrics::Metrics;
@@ -49,6 +51,7 @@ pub struct Rooms {
     pub producer: Arc<Producer>,
     pub reader: Arc<Reader>,
     pub watermarks: Arc<Watermarks>,
+    pub groups: Coordinator,
     /// Materializer, announcements, sweeps: needed until the last ticket is settled.
     background: Tasks,
 }
@@ -85,8 +88,9 @@ impl Rooms {
             committed,
             &background,
         );
+        let groups = Coordinator::start(group_settings(&config.groups), coordinator_parts(parts), &background);
         let changes: Arc<dyn Changes> = Arc::clone(&parts.metastore) as _;
-        listen_for_changes(&changes, &producer, &watermarks, &background);
+        listen_for_changes(&changes, &producer, &watermarks, &groups, &background);
         look_for_verdicts(&producer, &background);
         watermarks.spawn_refresh(&background, &log, REFRESH);
         let topics: Arc<dyn Topics> = Arc::clone(&parts.metastore) as _;
@@ -107,13 +111,14 @@ impl Rooms {
         };
         let metrics = parts.metrics.fetch.clone();
         let reader = Reader::new(log, Arc::clone(&parts.reads), Arc::clone(&watermarks), metrics, fetch);
-        Rooms { producer, reader: Arc::new(reader), watermarks, background }
+        Rooms { producer, reader: Arc::new(reader), watermarks, groups, background }
     }
 
     /// From now on nothing gathers and nobody waits for data: requests in flight end soon.
     pub fn hurry(&self) {
         self.producer.hurry();
         self.watermarks.stop_waiting();
+        self.groups.stop_waiting();
     }
 
     /// Writes what is left, settles every ticket, then stops the rest. False if something was not done by `deadline`.
@@ -143,6 +148,37 @@ fn materialize_config(settings: &MaterializeSettings) -> MaterializeConfig {
     }
 }
 
+fn group_settings(config: &GroupConfig) -> GroupSettings {
+    GroupSettings {
+        min_session_timeout: config.min_session_timeout,
+        max_session_timeout: config.max_session_timeout,
+        initial_rebalance_delay: config.initial_rebalance_delay,
+        max_size: config.max_size,
+        offsets_retention: config.offsets_retention,
+        offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        consumer: consumer_settings(config),
+    }
+}
+
+fn consumer_settings(config: &GroupConfig) -> ConsumerSettings {
+    ConsumerSettings {
+        session_timeout: config.consumer_session_timeout,
+        heartbeat_interval: config.consumer_heartbeat_interval,
+        max_size: config.consumer_max_size,
+        assignors: config.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
+    }
+}
+
+fn coordinator_parts(parts: &RoomParts) -> CoordinatorParts {
+    CoordinatorParts {
+        metastore: Arc::clone(&parts.metastore),
+        clock: Arc::clone(&parts.clock),
+        ids: Arc::clone(&parts.ids),
+        metrics: parts.metrics.groups.clone(),
+        jobs: parts.metrics.jobs.clone(),
+    }
+}
+
 fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
     let (producer, watermarks) = (Arc::clone(producer), Arc::clone(watermarks));
     Arc::new(move |report| {
@@ -158,14 +194,27 @@ fn wanted(producer: &Arc<Producer>) -> Arc<dyn Fn() -> bool + Send + Sync> {
 }
 
 /// Rounds of other agents: their heads wake fetches, and they may have decided this agent's batches.
-fn listen_for_changes(changes: &Arc<dyn Changes>, producer: &Arc<Producer>, watermarks: &Arc<Watermarks>, tasks: &Tasks) {
+fn listen_for_changes(
+    changes: &Arc<dyn Changes>,
+    producer: &Arc<Producer>,
+    watermarks: &Arc<Watermarks>,
+    groups: &Coordinator,
+    tasks: &Tasks,
+) {
     let mut announced = changes.subscribe_changes();
-    let (producer, watermarks, stop) = (Arc::clone(producer), Arc::clone(watermarks), tasks.stop_token());
+    let (producer, watermarks, groups, stop) = (Arc::clone(producer), Arc::clone(watermarks), groups.clone(), tasks.stop_token());
     tasks.spawn("announcements", async move {
         while let Some(Some(change)) = stop.run_until_cancelled(announced.recv()).await {
             match change {
                 Change::Heads(heads) => watermarks.publish(&heads),
-                Change::Unknown => watermarks.changed_unknown(),
+                Change::Group { group, version } => {
+                    groups.changed(&group, version);
+                    continue;
+                }
+                Change::Unknown => {
+                    watermarks.changed_unknown();
+                    groups.changed_unknown();
+                }
             }
             if let Err(error) = producer.look_for_verdicts().await {
                 tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");

@@ -66,6 +66,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("PRODUCER_EXPIRY_MS", "86400000", "idempotent producers that send nothing for so long are forgotten"),
     setting("FETCH_MAX_BYTES", "52428800", "most bytes of one fetch response"),
     differs("FETCH_READ_AHEAD_BYTES", "16777216", "8388608", "how far ahead of a lagging consumer objects are read; 0 for not at all"),
+    setting("GROUP_MIN_SESSION_TIMEOUT_MS", "6000", "shortest session a group member may ask for"),
+    setting("GROUP_MAX_SESSION_TIMEOUT_MS", "1800000", "longest session a group member may ask for"),
+    differs("GROUP_INITIAL_REBALANCE_DELAY_MS", "3000", "0", "how long the first rebalance of an empty group waits for more members"),
+    setting("GROUP_MAX_SIZE", "10000", "most members of one group"),
+    setting("GROUP_CONSUMER_SESSION_TIMEOUT_MS", "45000", "how long a member of the consumer protocol (KIP-848) may be silent"),
+    setting("GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "5000", "how often such members send heartbeats"),
+    setting("GROUP_CONSUMER_MAX_SIZE", "10000", "most members of one such group"),
+    setting("GROUP_CONSUMER_ASSIGNORS", "uniform,range", "assignors they may choose from; the first is the default"),
+    setting("OFFSETS_RETENTION_MINUTES", "10080", "how long offsets of a group without members are kept"),
+    setting("OFFSET_METADATA_MAX_BYTES", "4096", "most bytes of the metadata of a committed offset"),
     setting("MAX_CONNECTIONS", "20000", "most client connections; fewer where the system allows fewer open files"),
     setting("MAX_REQUEST_BYTES", "104857600", "largest request; a longer one closes its connection"),
     setting("CONNECTION_IDLE_MS", "600000", "a connection that is silent for so long is closed"),
@@ -181,6 +191,16 @@ impl<'a> Reader<'a> {
             Ok(value)
         } else {
             self.refuse(name, format_args!("one of {} is allowed", choices.join(", ")))
+        }
+    }
+
+    /// One or more, with commas between.
+    pub(super) fn choices(&self, name: &str, choices: &[&str]) -> Result<Vec<String>, ConfigError> {
+        let chosen: Vec<String> = self.any(name).split(',').map(|choice| choice.trim().to_lowercase()).collect();
+        if chosen.iter().all(|choice| choices.contains(&choice.as_str())) {
+            Ok(chosen)
+        } else {
+            self.refuse(name, format_args!("one or more of {} are allowed, with commas between", choices.join(", ")))
         }
     }
 

@@ -9,6 +9,7 @@ use super::produce::Submit;
 use super::topics::TopicCache;
 use crate::clock::{Clock, Ids};
 use crate::fetch::Watermarks;
+use crate::group::Coordinator;
 use crate::metastore::{Agent, Metastore};
 use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
 
@@ -42,6 +43,7 @@ pub struct BrokerParts {
     pub producer: Arc<dyn Submit>,
     pub reader: Arc<dyn ReadLog>,
     pub watermarks: Arc<Watermarks>,
+    pub groups: Coordinator,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub requests: RequestMetrics,

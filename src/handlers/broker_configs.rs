@@ -3,11 +3,11 @@
 use super::broker::HandlerConfig;
 use super::configs::Kind;
 use super::described::{Described, Source};
-use super::offset_commit::METADATA_MAX;
 use super::placement::Node;
+use crate::group::GroupSettings;
 
 /// What is told of one broker, in order of name. They are set in the environment, so clients cannot change them.
-pub(super) fn of_broker(node: &Node, config: &HandlerConfig) -> Vec<Described> {
+pub(super) fn of_broker(node: &Node, config: &HandlerConfig, groups: &GroupSettings) -> Vec<Described> {
     let set = |name: &str, kind, value: String, doc| Described::read_only(name, Some(value), Source::StaticBroker, kind, doc);
     // What is set to its default cannot be told from what is not set.
     let differs = |name: &str, kind, value: String, default: &str, doc| {
@@ -26,6 +26,28 @@ pub(super) fn of_broker(node: &Node, config: &HandlerConfig) -> Vec<Described> {
         fixed("default.replication.factor", Kind::Int, "1", "The object store keeps records safe in its own way."),
         fixed("delete.topic.enable", Kind::Boolean, "true", "Topics can be deleted."),
         differs("fetch.max.bytes", Kind::Int, config.fetch_max_bytes.to_string(), "52428800", "YAKS_FETCH_MAX_BYTES."),
+        differs(
+            "group.initial.rebalance.delay.ms",
+            Kind::Int,
+            millis(groups.initial_rebalance_delay),
+            "3000",
+            "YAKS_GROUP_INITIAL_REBALANCE_DELAY_MS.",
+        ),
+        differs(
+            "group.max.session.timeout.ms",
+            Kind::Int,
+            millis(groups.max_session_timeout),
+            "1800000",
+            "YAKS_GROUP_MAX_SESSION_TIMEOUT_MS.",
+        ),
+        differs("group.max.size", Kind::Int, groups.max_size.to_string(), "10000", "YAKS_GROUP_MAX_SIZE."),
+        differs(
+            "group.min.session.timeout.ms",
+            Kind::Int,
+            millis(groups.min_session_timeout),
+            "6000",
+            "YAKS_GROUP_MIN_SESSION_TIMEOUT_MS.",
+        ),
         set("listeners", Kind::List, listener, "Where clients are told to connect."),
         fixed("log.cleanup.policy", Kind::List, "delete", "What becomes of old records where the topic does not say."),
         set("log.dirs", Kind::String, config.log_dir.clone(), "Where the records are."),
@@ -43,8 +65,25 @@ pub(super) fn of_broker(node: &Node, config: &HandlerConfig) -> Vec<Described> {
         fixed("min.insync.replicas", Kind::Int, "1", "Every acknowledged record is durable."),
         set("node.id", Kind::Int, node.id.to_string(), "The node id: leased, or YAKS_NODE_ID."),
         differs("num.partitions", Kind::Int, config.default_partitions.to_string(), "1", "YAKS_DEFAULT_PARTITIONS."),
-        fixed("offset.metadata.max.bytes", Kind::Int, &METADATA_MAX.to_string(), "The longest metadata of a committed offset."),
+        differs(
+            "offset.metadata.max.bytes",
+            Kind::Int,
+            groups.offset_metadata_max_bytes.to_string(),
+            "4096",
+            "YAKS_OFFSET_METADATA_MAX_BYTES.",
+        ),
+        differs(
+            "offsets.retention.minutes",
+            Kind::Int,
+            (groups.offsets_retention.as_secs() / 60).to_string(),
+            "10080",
+            "YAKS_OFFSETS_RETENTION_MINUTES.",
+        ),
         fixed("process.roles", Kind::List, "broker", "Every agent is a broker; there are no controllers."),
         differs("socket.request.max.bytes", Kind::Int, config.max_request_bytes.to_string(), "104857600", "YAKS_MAX_REQUEST_BYTES."),
     ]
+}
+
+fn millis(duration: std::time::Duration) -> String {
+    duration.as_millis().to_string()
 }

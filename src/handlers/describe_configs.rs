@@ -43,7 +43,7 @@ async fn describe_broker(broker: &Broker, name: &str) -> Result<Vec<Described>, 
     let nodes = broker.nodes.live().await;
     let node = nodes.iter().find(|node| node.id.to_string() == name);
     let unknown = || (ResponseError::InvalidRequest, format!("there is no broker {name}"));
-    node.map(|node| broker_configs::of_broker(node, &broker.config)).ok_or_else(unknown)
+    node.map(|node| broker_configs::of_broker(node, &broker.config, broker.parts.groups.settings())).ok_or_else(unknown)
 }
 
 async fn describe_group(broker: &Broker, group: GroupId) -> Result<Vec<Described>, Refused> {

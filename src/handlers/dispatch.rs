@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use super::{
-    alter_configs, alter_partition_reassignments, api_versions, create_acls, create_partitions, create_topics, delete_acls, delete_records,
-    delete_topics, describe_acls, describe_client_quotas, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
-    describe_topic_partitions, describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
-    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata, offset_commit, offset_fetch,
-    offset_for_leader_epoch, produce, update_features,
+    alter_configs, alter_partition_reassignments, api_versions, consumer_group_describe, consumer_group_heartbeat, create_acls,
+    create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls, describe_client_quotas,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
+    join_group, leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
@@ -48,6 +49,26 @@ impl Handlers {
         Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.version)))
     }
 
+    /// The same, for a handler that wants to know who asks.
+    fn from_client<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
+    where
+        R: Decodable,
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        Ok(self.begun(request, work(Arc::clone(&self.broker), codec::decode(request)?, request.header.clone())))
+    }
+
+    /// The same, for a request that may wait long for others: it is dropped when its client is gone.
+    fn waiting<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
+    where
+        R: Decodable,
+        A: Encodable + Send + 'static,
+        F: Future<Output = Outcome<A>> + Send + 'static,
+    {
+        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..self.from_client(request, work)? })
+    }
+
     fn begun<A, F>(&self, request: &Request, work: F) -> Begun
     where
         A: Encodable + Send + 'static,
@@ -78,6 +99,16 @@ impl Handlers {
                 let (broker, decoded) = (Arc::clone(&self.broker), codec::decode_offset_fetch(request)?);
                 Ok(self.begun(request, offset_fetch::answer(broker, decoded, request.header.version)))
             }
+            Api::JoinGroup => self.waiting(request, join_group::answer),
+            Api::Heartbeat => self.later(request, heartbeat::answer),
+            Api::LeaveGroup => self.later(request, leave_group::answer),
+            Api::SyncGroup => self.waiting(request, sync_group::answer),
+            Api::DescribeGroups => self.later(request, describe_groups::answer),
+            Api::ListGroups => self.later(request, list_groups::answer),
+            Api::DeleteGroups => self.later(request, delete_groups::answer),
+            Api::OffsetDelete => self.later(request, offset_delete::answer),
+            Api::ConsumerGroupHeartbeat => self.from_client(request, consumer_group_heartbeat::answer),
+            Api::ConsumerGroupDescribe => self.later(request, consumer_group_describe::answer),
             Api::FindCoordinator => self.later(request, find_coordinator::answer),
             Api::ApiVersions => self.later(request, api_versions::answer),
             Api::CreateTopics => Ok(now(self.later(request, create_topics::answer)?).await),

@@ -3,6 +3,7 @@
 use kafka_protocol::ResponseError;
 
 use crate::fetch::FetchError;
+use crate::group::GroupError;
 use crate::metastore::MetaError;
 use crate::partition::RejectReason;
 use crate::produce::ProduceError;
@@ -28,6 +29,8 @@ pub(super) enum Asked {
     Metadata,
     /// Offsets of a group: clients ask the same coordinator again.
     Group,
+    /// A group's members: clients look for their coordinator, and ask again.
+    Member,
     /// A partition's log: clients refresh their metadata and ask again.
     Log,
     /// Producing: clients send the batch again.
@@ -57,6 +60,7 @@ fn unavailable(asked: Asked) -> ResponseError {
         Asked::Admin | Asked::Produce => ResponseError::RequestTimedOut,
         Asked::Metadata => ResponseError::LeaderNotAvailable,
         Asked::Group => ResponseError::CoordinatorLoadInProgress,
+        Asked::Member => ResponseError::CoordinatorNotAvailable,
         Asked::Log => ResponseError::KafkaStorageError,
     }
 }
@@ -139,6 +143,35 @@ pub(super) fn fetch(named_by: NamedBy, error: &FetchError) -> ResponseError {
         FetchError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         FetchError::Unavailable(_) => ResponseError::KafkaStorageError,
         FetchError::Corrupt(_) => ResponseError::CorruptMessage,
+    }
+}
+
+/// The code for what a group refused.
+pub(super) fn group(asked: Asked, error: &GroupError) -> ResponseError {
+    match error {
+        GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+        GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        GroupError::InvalidRequest(_) => ResponseError::InvalidRequest,
+        GroupError::MemberIdRequired(_) => ResponseError::MemberIdRequired,
+        GroupError::UnknownMember => ResponseError::UnknownMemberId,
+        GroupError::FencedInstance => ResponseError::FencedInstanceId,
+        GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::GroupFull => ResponseError::GroupMaxSizeReached,
+        // Kafka's answer to a group that its log cannot take.
+        GroupError::TooLarge | GroupError::Corrupt(_) => ResponseError::UnknownServerError,
+        GroupError::InvalidPattern(_) => ResponseError::InvalidRegularExpression,
+        GroupError::UnsupportedAssignor => ResponseError::UnsupportedAssignor,
+        GroupError::UnreleasedInstance => ResponseError::UnreleasedInstanceId,
+        GroupError::FencedEpoch => ResponseError::FencedMemberEpoch,
+        GroupError::StaleEpoch => ResponseError::StaleMemberEpoch,
+        GroupError::NotEmpty => ResponseError::NonEmptyGroup,
+        GroupError::NotFound => ResponseError::GroupIdNotFound,
+        GroupError::Subscribed => ResponseError::GroupSubscribedToTopic,
+        GroupError::Stopping => ResponseError::NotCoordinator,
+        GroupError::Unavailable(_) => unavailable(asked),
+        GroupError::Metastore(error) => meta(asked, error),
     }
 }
 

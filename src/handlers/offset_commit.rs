@@ -1,4 +1,4 @@
-//! OffsetCommit: v2-10, of stand-alone consumers. Done in the ordered stage: of two commits sent one behind the other the later one must win.
+//! OffsetCommit: v2-10, of members and of stand-alone consumers. Done in the ordered stage: of two commits sent one behind the other the later one must win.
 //!
 //! v2-v4 a retention time, which is ignored as Kafka does since 2.1. v3 throttle time. v6 leader epoch. v7 static members. v8 flexible. v9 member epochs
 //! (KIP-848). v10 topic ids instead of names.
@@ -12,20 +12,23 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 use super::broker::{Broker, Outcome};
 use super::error::{self, Asked, NamedBy};
+use super::members;
 use super::topics::{Found, Key};
+use crate::group::{Committer, GroupError};
 use crate::metastore::CommittedOffset;
 use crate::types::{GroupId, Offset, TopicId, TopicName, TopicPartition};
 
-/// Kafka's limit, in the characters of its strings (UTF-16).
-pub(super) const METADATA_MAX: usize = 4_096;
+const NOT_FOUND_SINCE: i16 = 9;
 const IDS_SINCE: i16 = 10;
 
 pub(super) async fn answer(broker: Arc<Broker>, request: OffsetCommitRequest, version: i16) -> Outcome<OffsetCommitResponse> {
     let checked = check(&broker, &request, version).await;
     let accepted: Vec<(TopicPartition, CommittedOffset)> = checked.iter().flatten().cloned().collect();
     let group = GroupId(request.group_id.as_str().into());
-    let stored = if accepted.is_empty() { Ok(()) } else { broker.parts.metastore.commit_offsets(&group, &accepted).await };
-    let stored = stored.map_err(|failed| error::meta(Asked::Group, &failed));
+    let stored = match &accepted[..] {
+        [] => Ok(()),
+        some => broker.parts.groups.commit(&group, &committer(&request), some).await.map_err(|error| refusal(&error, version)),
+    };
     let codes: Vec<i16> = checked.into_iter().map(|checked| checked.and(stored).err().map_or(error::NONE, |error| error.code())).collect();
     let code = error::first(codes.iter().copied());
     let mut codes = codes.into_iter();
@@ -39,15 +42,27 @@ pub(super) async fn answer(broker: Arc<Broker>, request: OffsetCommitRequest, ve
     Outcome::new(OffsetCommitResponse::default().with_topics(request.topics.iter().map(&mut topic).collect()), code)
 }
 
+fn committer(request: &OffsetCommitRequest) -> Committer {
+    Committer {
+        member: members::member(&request.member_id),
+        instance: members::instance(request.group_instance_id.as_ref()),
+        generation: request.generation_id_or_member_epoch,
+    }
+}
+
+/// Clients of the older versions know no code for a group that is not there.
+fn refusal(error: &GroupError, version: i16) -> ResponseError {
+    match error {
+        GroupError::NotFound if version < NOT_FOUND_SINCE => ResponseError::IllegalGeneration,
+        other => error::group(Asked::Group, other),
+    }
+}
+
 type Checked = Result<(TopicPartition, CommittedOffset), ResponseError>;
 
 /// For each partition in order: what is to be stored, or why nothing is.
 async fn check(broker: &Broker, request: &OffsetCommitRequest, version: i16) -> Vec<Checked> {
     let refuse_all = |error| request.topics.iter().flat_map(|topic| &topic.partitions).map(|_| Err(error)).collect();
-    // There are no groups with members here, so nobody can be a member of one.
-    if request.generation_id_or_member_epoch >= 0 {
-        return refuse_all(ResponseError::UnknownMemberId);
-    }
     let named_by = if version >= IDS_SINCE { NamedBy::Id } else { NamedBy::Name };
     let keys: Vec<Option<Key>> = request.topics.iter().map(|topic| key(topic, named_by)).collect();
     let legal: Vec<Key> = keys.iter().flatten().cloned().collect();
@@ -55,10 +70,11 @@ async fn check(broker: &Broker, request: &OffsetCommitRequest, version: i16) -> 
         Ok(found) => found.into_iter(),
         Err(failed) => return refuse_all(error::meta(Asked::Group, &failed)),
     };
+    let metadata_max = broker.parts.groups.settings().offset_metadata_max_bytes;
     let mut checked = Vec::new();
     for (topic, key) in request.topics.iter().zip(&keys) {
         let found = key.as_ref().and_then(|_| found.next().flatten());
-        checked.extend(topic.partitions.iter().map(|partition| check_one(found.as_deref(), partition, named_by)));
+        checked.extend(topic.partitions.iter().map(|partition| check_one(found.as_deref(), partition, named_by, metadata_max)));
     }
     checked
 }
@@ -70,13 +86,14 @@ fn key(topic: &OffsetCommitRequestTopic, named_by: NamedBy) -> Option<Key> {
     }
 }
 
-fn check_one(found: Option<&Found>, partition: &OffsetCommitRequestPartition, named_by: NamedBy) -> Checked {
+fn check_one(found: Option<&Found>, partition: &OffsetCommitRequestPartition, named_by: NamedBy, metadata_max: usize) -> Checked {
     let found = found.ok_or(named_by.unknown())?;
     if !found.has_partition(partition.partition_index) {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
     let metadata = partition.committed_metadata.as_ref();
-    if metadata.is_some_and(|metadata| metadata.encode_utf16().count() > METADATA_MAX) {
+    // Kafka measures the characters of its strings (UTF-16).
+    if metadata.is_some_and(|metadata| metadata.encode_utf16().count() > metadata_max) {
         return Err(ResponseError::OffsetMetadataTooLarge);
     }
     let committed = CommittedOffset {

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::broker::{Broker, Outcome};
 use super::error::{self, Asked, NamedBy};
+use super::members;
 use super::topics::{self, Key};
 use crate::metastore::{CommittedOffset, MetaError, TopicQuery};
 use crate::types::{GroupId, TopicId, TopicName, TopicPartition};
@@ -53,6 +54,11 @@ fn groups(request: OffsetFetchRequest, version: i16) -> Vec<OffsetFetchRequestGr
 
 async fn answer_group(broker: &Broker, group: OffsetFetchRequestGroup, named_by: NamedBy) -> OffsetFetchResponseGroup {
     let id = GroupId(group.group_id.as_str().into());
+    let member = group.member_id.as_ref().and_then(members::member);
+    if let Err(error) = broker.parts.groups.check_fetch(&id, member.as_ref(), group.member_epoch).await {
+        let answer = OffsetFetchResponseGroup::default().with_group_id(WireGroup(group.group_id.0));
+        return answer.with_error_code(error::group(Asked::Group, &error).code());
+    }
     let topics = match group.topics {
         Some(topics) => some_topics(broker, &id, topics, named_by).await,
         None => all_topics(broker, &id).await,

@@ -39,6 +39,11 @@ pub(super) fn leader(log: TopicPartition, nodes: &[Node]) -> NodeId {
     nodes.iter().map(|node| node.id).max_by_key(|id| (weight(log, *id), *id)).unwrap_or(NodeId(-1))
 }
 
+/// The node that members of a group are sent to, by the same rule. Any other would do.
+pub(super) fn coordinator<'a>(key: &str, nodes: &'a [Node]) -> Option<&'a Node> {
+    nodes.iter().max_by_key(|node| (weight_of(key.as_bytes(), node.id), node.id))
+}
+
 /// The controller: some node that exists, the same for everybody.
 pub(super) fn controller(nodes: &[Node]) -> NodeId {
     nodes.iter().map(|node| node.id).min().unwrap_or(NodeId(-1))
@@ -50,6 +55,10 @@ fn weight(log: TopicPartition, node: NodeId) -> u64 {
     key[16..20].copy_from_slice(&log.partition.0.to_be_bytes());
     key[20..].copy_from_slice(&node.0.to_be_bytes());
     mixed(fnv1a(&key))
+}
+
+fn weight_of(key: &[u8], node: NodeId) -> u64 {
+    mixed(fnv1a(&[key, &node.0.to_be_bytes()].concat()))
 }
 
 /// Spreads the last bytes of a key over all bits (the end of SplitMix64), which FNV alone does not.

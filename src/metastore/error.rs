@@ -1,7 +1,7 @@
 //! Why the metastore did not do as it was told, and above all: may it have happened?
 
 /// An error of the metastore.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetaError {
     /// It did not happen. A retry may help.
     #[error("the metastore is unavailable: {0}")]

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 
 use super::{
-    Agent, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupConfigs, Growth, LeaseOutcome, Leases, Log,
-    LogAdmin, LogView, MetaError, Metastore, Offsets, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics,
-    Trimmed, WriteEvent,
+    Agent, Beat, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupChange, GroupConfigs, GroupLabel, GroupRow,
+    GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError, Metastore, Offsets,
+    Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
 use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
@@ -237,12 +237,47 @@ impl GroupConfigs for Flaky {
 
 #[async_trait]
 impl Offsets for Flaky {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
-        self.change(Operation::Change, self.inner.commit_offsets(group, offsets)).await
+    async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
+        self.change(Operation::Change, self.inner.commit_offsets(group, expected, offsets)).await
     }
 
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
         self.look(self.inner.committed_offsets(group, logs)).await
+    }
+}
+
+#[async_trait]
+impl Groups for Flaky {
+    async fn load_groups(&self, groups: &[GroupId]) -> Result<Vec<GroupRow>> {
+        self.look(self.inner.load_groups(groups)).await
+    }
+
+    async fn store_group(&self, group: &GroupId, expected: GroupVersion, change: &GroupChange) -> Result<Option<GroupVersion>> {
+        self.change(Operation::Change, self.inner.store_group(group, expected, change)).await
+    }
+
+    async fn delete_group(&self, group: &GroupId, expected: GroupVersion) -> Result<bool> {
+        self.change(Operation::Change, self.inner.delete_group(group, expected)).await
+    }
+
+    async fn list_groups(&self) -> Result<Vec<(GroupId, GroupLabel)>> {
+        self.look(self.inner.list_groups()).await
+    }
+
+    async fn beat(&self, beats: &[Beat], known: &[(GroupId, GroupVersion)]) -> Result<Vec<(GroupId, GroupVersion)>> {
+        self.change(Operation::Change, self.inner.beat(beats, known)).await
+    }
+
+    async fn sweep_groups(&self, sweep: GroupSweep) -> Result<Option<GroupsSwept>> {
+        self.change(Operation::Change, self.inner.sweep_groups(sweep)).await
+    }
+
+    async fn expire_groups(&self, retention: Duration, linger: Duration, limit: usize) -> Result<bool> {
+        self.change(Operation::Change, self.inner.expire_groups(retention, linger, limit)).await
+    }
+
+    async fn delete_offsets(&self, group: &GroupId, expected: GroupVersion, logs: &[TopicPartition]) -> Result<bool> {
+        self.change(Operation::Change, self.inner.delete_offsets(group, expected, logs)).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! simulation share one behind an `Arc`; each gets the others' announcements.
 
 mod group_configs;
+mod groups;
 mod log;
 mod log_admin;
 
@@ -15,8 +16,8 @@ use async_trait::async_trait;
 
 use super::announce::Subscribers;
 use super::{
-    Agent, Change, Changes, CommittedOffset, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, Offsets, Reconfiguration, Result,
-    Topic, TopicQuery, Topics, WriteEvent,
+    Agent, Beat, Change, Changes, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, Reconfiguration, Result, Topic, TopicQuery,
+    Topics, WriteEvent,
 };
 use crate::clock::Clock;
 use crate::partition::{ObjectVerdict, ParkedBatch, ProducerKey, ProducerState};
@@ -50,7 +51,10 @@ struct State {
     /// By order of parking.
     parked: BTreeMap<u64, ParkedBatch>,
     next_producer_id: i64,
-    offsets: BTreeMap<GroupId, BTreeMap<TopicPartition, CommittedOffset>>,
+    offsets: BTreeMap<GroupId, groups::Committed>,
+    groups: BTreeMap<GroupId, groups::Row>,
+    sessions: BTreeMap<Beat, groups::Session>,
+    groups_swept_at: Timestamp,
     group_configs: BTreeMap<GroupId, Configs>,
     cluster_id: Option<String>,
     /// With the time at which the lease ends.
@@ -182,24 +186,6 @@ impl Topics for MemoryMetastore {
             state.deleted.remove(&topic);
         }
         Ok(false)
-    }
-}
-
-#[async_trait]
-impl Offsets for MemoryMetastore {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
-        if !offsets.is_empty() {
-            self.state().offsets.entry(group.clone()).or_default().extend(offsets.iter().cloned());
-        }
-        Ok(())
-    }
-
-    async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
-        let state = self.state();
-        let Some(committed) = state.offsets.get(group) else { return Ok(Vec::new()) };
-        let wanted: Option<BTreeSet<TopicPartition>> = logs.map(|logs| logs.iter().copied().collect());
-        let chosen = committed.iter().filter(|(log, _)| wanted.as_ref().is_none_or(|w| w.contains(log)));
-        Ok(chosen.map(|(log, offset)| (*log, offset.clone())).collect())
     }
 }
 

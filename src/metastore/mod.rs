@@ -1,4 +1,4 @@
-//! Everything that is not record data: topics, write events, segments, heads, producer states, group offsets, leases.
+//! Everything that is not record data: topics, write events, segments, heads, producer states, groups and their offsets, leases.
 //!
 //! Three metastores: [`postgres`] for agents, [`sqlite`] for one process, [`memory`] the reference model; [`flaky`] wraps any
 //! of them. One suite, `contract`, runs against all. A metastore stores and finds; it decides nothing. Where a
@@ -18,6 +18,7 @@ mod announce;
 mod contract;
 mod error;
 pub mod flaky;
+mod groups;
 pub mod memory;
 pub mod postgres;
 mod round;
@@ -32,6 +33,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::MetaError;
+pub use groups::{Beat, GroupChange, GroupLabel, GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept};
 
 use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState, Snapshot, TrimRefused, TrimTo};
 use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
@@ -264,8 +266,8 @@ pub struct CommittedOffset {
 /// Offsets committed by groups.
 #[async_trait]
 pub trait Offsets: Send + Sync + std::fmt::Debug {
-    /// Stores all of them or none.
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()>;
+    /// Stores all of them or none; false, and none, if the group's row has another version than `expected`. Whoever may commit was decided from that row.
+    async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool>;
 
     /// What the group committed: for `logs`, or for every log it ever committed with `None`.
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>>;
@@ -310,16 +312,18 @@ pub trait Leases: Send + Sync + std::fmt::Debug {
     async fn live_agents(&self) -> Result<Vec<Agent>>;
 }
 
-/// What another agent's round (or this one's) announces.
+/// What is announced to all agents.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A round was committed: these logs have new ends.
     Heads(Vec<(TopicPartition, Head)>),
-    /// A round was committed, but which logs changed was not said, or announcements may have been missed: look.
+    /// A group has a new state, and waiters may find their answer in it.
+    Group { group: GroupId, version: GroupVersion },
+    /// Something was committed, but what changed was not said, or announcements may have been missed: look.
     Unknown,
 }
 
-/// Announcements of committed rounds. They can be lost: whoever waits also looks from time to time.
+/// Announcements of committed rounds and changed groups. They can be lost: whoever waits also looks from time to time.
 #[async_trait]
 pub trait Changes: Send + Sync + std::fmt::Debug {
     /// The stream of announcements from now on. It ends only with the process; reconnects show as [`Change::Unknown`]. Metastores
@@ -329,7 +333,7 @@ pub trait Changes: Send + Sync + std::fmt::Debug {
 
 /// All of it: what `app` builds and hands out.
 #[async_trait]
-pub trait Metastore: Topics + Log + LogAdmin + Offsets + GroupConfigs + Leases + Changes {
+pub trait Metastore: Topics + Log + LogAdmin + Offsets + Groups + GroupConfigs + Leases + Changes {
     /// Fails unless the metastore can be reached and used now.
     async fn check(&self) -> Result<()>;
 

@@ -1,5 +1,7 @@
 //! Frames: four bytes of length, then a request header, then the request's body.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use super::versions::{ApiRow, State, row};
@@ -51,6 +53,8 @@ pub struct RequestHeader {
     pub correlation_id: i32,
     /// What the client calls itself; not trusted.
     pub client_id: Option<String>,
+    /// Where it is, as Kafka writes it (`/127.0.0.1`); empty until the connection says so.
+    pub client_host: Arc<str>,
 }
 
 /// A frame, cut into header and body.
@@ -77,7 +81,7 @@ pub fn parse_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let client_id = if api.covers(version) { client_id(&mut reader, api.is_flexible(version)).map_err(FrameError::Header)? } else { None };
     let header_len = frame.len() - reader.remaining();
     frame.advance(header_len);
-    Ok(Request { header: RequestHeader { api, version, correlation_id, client_id }, body: frame })
+    Ok(Request { header: RequestHeader { api, version, correlation_id, client_id, client_host: Arc::default() }, body: frame })
 }
 
 /// The rest of the header, version 1 or 2. The client id is never compact (KIP-511), tagged fields come with version 2.

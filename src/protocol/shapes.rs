@@ -137,6 +137,56 @@ const OFFSET_FETCH_GROUP: Struct = plain(&[
 
 pub const FIND_COORDINATOR: Struct = plain(&[between(0, 3, STR), since(1, I8), since(4, STRINGS)]);
 
+pub const JOIN_GROUP: Struct = plain(&[
+    all(STR),
+    all(I32),
+    since(1, I32),
+    all(STR),
+    since(5, STR),
+    all(STR),
+    all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(Shape::Blob)])))),
+    since(8, STR),
+]);
+
+pub const HEARTBEAT: Struct = plain(&[all(STR), all(I32), all(STR), since(3, STR)]);
+
+pub const LEAVE_GROUP: Struct =
+    plain(&[all(STR), between(0, 2, STR), since(3, Shape::List(&Shape::Struct(&plain(&[all(STR), all(STR), since(5, STR)]))))]);
+
+pub const SYNC_GROUP: Struct = plain(&[
+    all(STR),
+    all(I32),
+    all(STR),
+    since(3, STR),
+    since(5, STR),
+    since(5, STR),
+    all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(Shape::Blob)])))),
+]);
+
+pub const DESCRIBE_GROUPS: Struct = plain(&[all(STRINGS), since(3, BOOL)]);
+
+pub const LIST_GROUPS: Struct = plain(&[since(4, STRINGS), since(5, STRINGS)]);
+
+pub const DELETE_GROUPS: Struct = plain(&[all(STRINGS)]);
+
+pub const OFFSET_DELETE: Struct =
+    plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(STR), all(Shape::List(&Shape::Struct(&plain(&[all(I32)]))))]))))]);
+
+pub const CONSUMER_GROUP_HEARTBEAT: Struct = plain(&[
+    all(STR),
+    all(STR),
+    all(I32),
+    all(STR),
+    all(STR),
+    all(I32),
+    all(STRINGS),
+    since(1, STR),
+    all(STR),
+    all(Shape::List(&Shape::Struct(&plain(&[all(UUID), all(INTS)])))),
+]);
+
+pub const CONSUMER_GROUP_DESCRIBE: Struct = plain(&[all(STRINGS), all(BOOL)]);
+
 pub const API_VERSIONS: Struct = plain(&[since(3, STR), since(3, STR)]);
 
 pub const CREATE_TOPICS: Struct = plain(&[all(Shape::List(&Shape::Struct(&CREATABLE_TOPIC))), all(I32), all(BOOL)]);

@@ -2,13 +2,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreateAclsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteAclsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FetchResponse, FindCoordinatorRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, ResponseHeader, TopicName, UpdateFeaturesRequest, fetch_response, produce_request,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader, SyncGroupRequest, TopicName, UpdateFeaturesRequest,
+    fetch_response, produce_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -23,7 +25,7 @@ use super::{Request, RequestHeader, parse_request};
 use crate::types::{Offset, ProducerId, TopicId};
 
 fn header(api: &'static ApiRow, version: i16) -> RequestHeader {
-    RequestHeader { api, version, correlation_id: 77, client_id: None }
+    RequestHeader { api, version, correlation_id: 77, client_id: None, client_host: std::sync::Arc::default() }
 }
 
 fn request(api: &'static ApiRow, version: i16, body: Bytes) -> Request {
@@ -110,6 +112,16 @@ fn judge_any(api: Api, request: &Request) -> Result<(), TestCaseError> {
         Api::OffsetFetch if request.header.version >= 10 => judge_offset_fetch(request),
         Api::OffsetFetch => judge::<OffsetFetchRequest>(request),
         Api::FindCoordinator => judge::<FindCoordinatorRequest>(request),
+        Api::JoinGroup => judge::<JoinGroupRequest>(request),
+        Api::Heartbeat => judge::<HeartbeatRequest>(request),
+        Api::LeaveGroup => judge::<LeaveGroupRequest>(request),
+        Api::SyncGroup => judge::<SyncGroupRequest>(request),
+        Api::DescribeGroups => judge::<DescribeGroupsRequest>(request),
+        Api::ListGroups => judge::<ListGroupsRequest>(request),
+        Api::DeleteGroups => judge::<DeleteGroupsRequest>(request),
+        Api::OffsetDelete => judge::<OffsetDeleteRequest>(request),
+        Api::ConsumerGroupHeartbeat => judge::<ConsumerGroupHeartbeatRequest>(request),
+        Api::ConsumerGroupDescribe => judge::<ConsumerGroupDescribeRequest>(request),
         Api::ApiVersions => judge::<ApiVersionsRequest>(request),
         Api::CreateTopics => judge::<CreateTopicsRequest>(request),
         Api::DeleteTopics => judge::<DeleteTopicsRequest>(request),

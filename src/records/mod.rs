@@ -11,6 +11,6 @@ pub mod batch;
 mod compression;
 pub mod object;
 mod reading;
-mod varint;
+pub(crate) mod varint;
 
 pub use reading::{RecordHead, first_record_since, for_each_record, newest_record};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-pub(super) fn put(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -10,7 +10,7 @@ pub(super) fn put(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-pub(super) fn put_signed(value: i64, out: &mut Vec<u8>) {
+pub(crate) fn put_signed(value: i64, out: &mut Vec<u8>) {
     put(((value << 1) ^ (value >> 63)) as u64, out);
 }
 
@@ -19,7 +19,7 @@ fn unzigzag(value: u64) -> i64 {
 }
 
 /// Takes one value off the front of `rest`; `None` if it does not end within ten bytes.
-pub(super) fn take(rest: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for (i, byte) in rest.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * i);
@@ -35,12 +35,12 @@ pub(super) fn take(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-pub(super) fn take_signed(rest: &mut &[u8]) -> Option<i64> {
+pub(crate) fn take_signed(rest: &mut &[u8]) -> Option<i64> {
     take(rest).map(unzigzag)
 }
 
 /// Reads one signed value; also says how many bytes it took. `None` at a clean end.
-pub(super) fn read_signed(reader: &mut impl Read) -> io::Result<Option<(i64, u64)>> {
+pub(crate) fn read_signed(reader: &mut impl Read) -> io::Result<Option<(i64, u64)>> {
     let mut value = 0u64;
     for i in 0..10 {
         let mut byte = [0];

@@ -64,6 +64,8 @@ impl Drop for Open {
 struct Connection {
     shared: Shared,
     peer: SocketAddr,
+    /// The peer as groups show it.
+    host: Arc<str>,
     /// The client is gone, or cannot be talked to any more: whoever only waits for it stops.
     gone: CancellationToken,
     /// The last answer was sent.
@@ -82,6 +84,7 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
     let connection = Arc::new(Connection {
         shared: shared.clone(),
         peer,
+        host: format!("/{}", peer.ip()).into(),
         gone: CancellationToken::new(),
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
@@ -167,7 +170,8 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
 impl Connection {
     /// The ordered stage of one request.
     async fn begin(&self, frame: Frame) -> Result<(InFlight, Reply), Refusal> {
-        let request = parse_request(frame.bytes)?;
+        let mut request = parse_request(frame.bytes)?;
+        request.header.client_host = Arc::clone(&self.host);
         let Begun { answer, on_disconnect, reply } = self.shared.service.begin(request).await?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let (answer, large) = match on_disconnect {

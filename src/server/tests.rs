@@ -241,7 +241,7 @@ async fn what_cannot_be_framed_closes_its_connection_and_no_other() {
         b"\0\0\0\x03abc",                            // shorter than a header
         b"GET / HTTP/1.1\r\n\r\n",                   // another protocol
         b"\0\0\0\x0a\x03\xe7\0\0\0\0\0\x01\xff\xff", // API key 999
-        b"\0\0\0\x0a\0\x0b\0\0\0\0\0\x01\xff\xff",   // JoinGroup, not served
+        b"\0\0\0\x0a\0\x58\0\0\0\0\0\x01\xff\xff",   // StreamsGroupHeartbeat, not served
         b"\0\0\0\x0a\0\x03\0\x01\0\0\0\x01\x7f\xff", // a client id longer than the frame
     ];
     for fault in faults {

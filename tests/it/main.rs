@@ -6,6 +6,8 @@
 mod bad_input;
 mod clients;
 mod failures;
+mod groups;
+mod members;
 mod produce_fetch;
 mod start;
 mod support;

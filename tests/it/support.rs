@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -275,4 +275,38 @@ pub fn assert_exactly(read: &[(i64, String)], expected: &[String]) {
 
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+/// A plain TCP balancer: each connection goes to the next agent.
+pub struct Balancer {
+    pub port: u16,
+    agents: Arc<Mutex<Vec<String>>>,
+}
+
+impl Balancer {
+    /// Connections wait until there are agents.
+    pub async fn start() -> Balancer {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let agents: Arc<Mutex<Vec<String>>> = Arc::default();
+        let known = Arc::clone(&agents);
+        tokio::spawn(async move {
+            let mut next = 0;
+            while let Ok((mut client, _)) = listener.accept().await {
+                let agents = known.lock().expect("not poisoned").clone();
+                let Some(agent) = agents.get(next % agents.len().max(1)).cloned() else { continue };
+                next += 1;
+                tokio::spawn(async move {
+                    if let Ok(mut agent) = tokio::net::TcpStream::connect(agent).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut agent).await;
+                    }
+                });
+            }
+        });
+        Balancer { port, agents }
+    }
+
+    pub fn balance(&self, agents: Vec<String>) {
+        *self.agents.lock().expect("not poisoned") = agents;
+    }
 }

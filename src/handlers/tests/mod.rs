@@ -4,6 +4,7 @@ mod admin;
 mod configs;
 mod groups;
 mod logs;
+mod members;
 mod records;
 mod topics;
 mod versions;
@@ -94,7 +95,7 @@ impl World {
         let cache = ObjectCache::new(Arc::clone(&store), CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
         let keep = cache.clone();
         let parts = RoomParts {
-            metastore: Arc::clone(memory),
+            metastore: Arc::clone(&flaky) as _,
             store,
             reads: Arc::new(cache),
             keep: Arc::new(move |object: ObjectId, body: ObjectBody| {
@@ -113,6 +114,7 @@ impl World {
             producer: Arc::clone(&rooms.producer) as _,
             reader: Arc::clone(&rooms.reader) as _,
             watermarks: Arc::clone(&rooms.watermarks),
+            groups: rooms.groups.clone(),
             clock: Arc::new(SystemClock),
             ids,
             requests: metrics.requests.clone(),

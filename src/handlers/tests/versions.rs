@@ -24,7 +24,7 @@ async fn api_versions_are_told_in_every_version_and_for_unknown_ones_in_version_
     let answer: ApiVersionsResponse = world.ask_bytes(18, 5, 0, b"whatever").await;
     assert_eq!(answer.error_code, 35);
     assert!(answer.api_keys.iter().any(|key| key.api_key == 18 && key.max_version == 4));
-    assert!(answer.api_keys.iter().all(|key| key.api_key != 11), "groups are not advertised");
+    assert!(answer.api_keys.iter().all(|key| key.api_key != 88), "streams groups are not advertised");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Backend;
 use super::scene::topic;
-use crate::metastore::CommittedOffset;
+use crate::metastore::{CommittedOffset, GroupVersion};
 use crate::types::{GroupId, Offset, TopicPartition};
 
 fn committed(offset: i64, metadata: Option<&'static [u8]>) -> CommittedOffset {
@@ -17,9 +17,12 @@ pub(super) async fn committed_offsets_are_found(backend: &dyn Backend) {
     let log = |p| TopicPartition::new(id, p);
     let (group, other) = (GroupId("group".into()), GroupId("Group ä".into()));
     assert_eq!(metastore.committed_offsets(&group, None).await.expect("offsets"), []);
-    metastore.commit_offsets(&group, &[]).await.expect("committed");
-    metastore.commit_offsets(&group, &[(log(2), committed(5, None)), (log(0), committed(i64::MAX, None))]).await.expect("committed");
-    metastore.commit_offsets(&other, &[(log(2), committed(6, None))]).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &[]).await.expect("committed");
+    metastore
+        .commit_offsets(&group, GroupVersion::NONE, &[(log(2), committed(5, None)), (log(0), committed(i64::MAX, None))])
+        .await
+        .expect("committed");
+    metastore.commit_offsets(&other, GroupVersion::NONE, &[(log(2), committed(6, None))]).await.expect("committed");
     let all = metastore.committed_offsets(&group, None).await.expect("offsets");
     assert_eq!(all, [(log(0), committed(i64::MAX, None)), (log(2), committed(5, None))]);
     let some = metastore.committed_offsets(&group, Some(&[log(2), log(3)])).await.expect("offsets");
@@ -35,7 +38,7 @@ pub(super) async fn metadata_is_kept_as_it_is(backend: &dyn Backend) {
     let group = GroupId("group".into());
     let kinds: [Option<&'static [u8]>; 5] = [None, Some(b""), Some(b"\0"), Some(b"text\0\0"), Some(b"\xff\xfe not text")];
     let offsets: Vec<_> = (0..).zip(kinds).map(|(p, m)| (TopicPartition::new(id, p), committed(i64::from(p), m))).collect();
-    metastore.commit_offsets(&group, &offsets).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &offsets).await.expect("committed");
     assert_eq!(metastore.committed_offsets(&group, None).await.expect("offsets"), offsets);
 }
 
@@ -43,8 +46,8 @@ pub(super) async fn the_last_commit_counts(backend: &dyn Backend) {
     let metastore = backend.metastore();
     let log = TopicPartition::new(topic(&metastore, 1, 1).await, 0);
     let group = GroupId("group".into());
-    metastore.commit_offsets(&group, &[(log, committed(9, Some(b"first")))]).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &[(log, committed(9, Some(b"first")))]).await.expect("committed");
     let twice = [(log, committed(1, Some(b"not this"))), (log, committed(4, None))];
-    metastore.commit_offsets(&group, &twice).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &twice).await.expect("committed");
     assert_eq!(metastore.committed_offsets(&group, None).await.expect("offsets"), [(log, committed(4, None))]);
 }

@@ -5,6 +5,7 @@
 mod administration;
 mod appending;
 mod figures;
+mod group_states;
 mod groups;
 mod leases;
 mod model;
@@ -205,6 +206,10 @@ contract! {
         a_decision_keeps_every_field;
     reading: the_first_segment_holds_the_offset, gaps_are_skipped, budgets_end_a_read, many_queries_at_once, the_first_segment_since;
     groups: committed_offsets_are_found, metadata_is_kept_as_it_is, the_last_commit_counts;
+    group_states: a_state_replaces_only_the_one_it_was_made_from, one_of_two_changes_at_a_time_wins, a_version_is_never_given_twice,
+        offsets_are_committed_for_one_version, a_silent_member_is_found, a_beat_prolongs_a_session, who_is_forgotten_stays_forgotten,
+        after_a_lapse_everybody_has_a_new_session, a_group_that_is_due_is_found, a_beat_tells_of_new_versions, groups_are_listed,
+        a_deleted_group_is_gone, offsets_are_deleted, offsets_of_groups_without_members_expire, groups_are_announced;
     leases: the_lowest_free_id_is_leased, a_wanted_id_may_be_held, leases_end, a_lost_lease_is_not_renewed,
         two_agents_never_share_an_id, the_first_cluster_id_stays, producer_ids_are_unique;
     scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;

@@ -236,7 +236,7 @@ pub(super) async fn rounds_are_announced(backend: &dyn Backend) {
             while let Some(change) = changes.recv().await {
                 match change {
                     Change::Heads(heads) => return heads,
-                    Change::Unknown => {}
+                    Change::Group { .. } | Change::Unknown => {}
                 }
             }
             panic!("the announcements ended")

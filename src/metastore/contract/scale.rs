@@ -2,7 +2,7 @@
 
 use super::Backend;
 use super::scene::{append, at, event, from, object, plain, round, stamped, topic, verdicts};
-use crate::metastore::CommittedOffset;
+use crate::metastore::{CommittedOffset, GroupVersion};
 use crate::types::{GroupId, Offset, TopicPartition};
 
 /// One flush of many partitions must not exceed the 65,535 parameters that a statement may have.
@@ -45,7 +45,7 @@ pub(super) async fn offsets_of_many_partitions(backend: &dyn Backend) {
     let committed = |p| CommittedOffset { offset: Offset(i64::from(p)), leader_epoch: -1, metadata: None };
     let offsets: Vec<_> = (0..5000).map(|p| (TopicPartition::new(id, p), committed(p))).collect();
     let group = GroupId("group".into());
-    metastore.commit_offsets(&group, &offsets).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &offsets).await.expect("committed");
     let logs: Vec<_> = offsets.iter().map(|(log, _)| *log).collect();
     assert_eq!(metastore.committed_offsets(&group, Some(&logs)).await.expect("offsets"), offsets);
     assert_eq!(metastore.heads(&logs).await.expect("heads").iter().flatten().count(), 5000);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Backend;
 use super::scene::{append, at, event, from, name, object, plain, round, single, topic, verdicts, view};
-use crate::metastore::{CommittedOffset, Creation, MetaError, Topic, TopicQuery};
+use crate::metastore::{CommittedOffset, Creation, GroupVersion, MetaError, Topic, TopicQuery};
 use crate::partition::{BatchVerdict, RejectReason};
 use crate::types::{GroupId, Head, Offset, TopicId, TopicPartition};
 
@@ -83,7 +83,7 @@ pub(super) async fn a_deleted_topic_is_forgotten(backend: &dyn Backend) {
     let group = GroupId("group".into());
     let committed = CommittedOffset { offset: Offset(1), leader_epoch: -1, metadata: None };
     let kept = (TopicPartition::new(other, 0), committed.clone());
-    metastore.commit_offsets(&group, &[(log, committed), kept.clone()]).await.expect("committed");
+    metastore.commit_offsets(&group, GroupVersion::NONE, &[(log, committed), kept.clone()]).await.expect("committed");
 
     assert!(metastore.delete_topic(id).await.expect("deleted"));
     assert!(!metastore.delete_topic(id).await.expect("answered"));

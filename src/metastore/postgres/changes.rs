@@ -1,4 +1,4 @@
-//! Announcements of rounds: NOTIFY in the round's transaction, LISTEN on a connection of its own.
+//! Announcements of rounds and groups: NOTIFY in the transaction that makes the change, LISTEN on a connection of its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio_util::sync::CancellationToken;
 
-use super::PostgresMetastore;
+use super::{PostgresMetastore, groups};
 use crate::metastore::Change;
 use crate::metastore::announce::Subscribers;
 use crate::types::{Head, Offset, Timestamp, TopicId, TopicPartition};
@@ -45,6 +45,10 @@ pub(super) fn encode(heads: &BTreeMap<TopicPartition, Head>) -> String {
         }
     }
     payload
+}
+
+fn change(channel: &str, payload: &str) -> Change {
+    if channel == groups::CHANNEL { groups::decode(payload) } else { decode(payload) }
 }
 
 /// Whatever is not understood is a reason to look.
@@ -102,10 +106,7 @@ async fn listen(pool: PgPool, subscribers: Arc<Subscribers>, stop: CancellationT
             () = stop.cancelled() => break,
             ended = follow(&pool, &subscribers, &mut pause) => ended,
         };
-        tracing::warn!(
-            reason = ended,
-            "lost the connection that listens for announcements of rounds; waiters look by themselves meanwhile"
-        );
+        tracing::warn!(reason = ended, "lost the connection that listens for announcements; waiters look by themselves meanwhile");
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -124,7 +125,7 @@ async fn follow(pool: &PgPool, subscribers: &Subscribers, pause: &mut Duration) 
     subscribers.announce(&Change::Unknown);
     loop {
         match tokio::time::timeout(QUIET, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => subscribers.announce(&decode(notification.payload())),
+            Ok(Ok(Some(notification))) => subscribers.announce(&change(notification.channel(), notification.payload())),
             Ok(Ok(None)) => return "the connection was closed".to_owned(),
             Ok(Err(error)) => return error.to_string(),
             Err(_) => {
@@ -139,7 +140,7 @@ async fn follow(pool: &PgPool, subscribers: &Subscribers, pause: &mut Duration) 
 async fn connect(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([CHANNEL, groups::CHANNEL]).await?;
     Ok(listener)
 }
 
@@ -179,6 +180,7 @@ mod tests {
             match decode(&payload) {
                 Change::Heads(found) => prop_assert_eq!(found, heads.into_iter().collect::<Vec<_>>()),
                 Change::Unknown => prop_assert!(heads.len() > 50),
+                Change::Group { .. } => prop_assert!(false, "no group was announced"),
             }
         }
 

@@ -12,6 +12,7 @@ mod changes;
 mod connect;
 mod errors;
 mod group_configs;
+mod groups;
 mod leases;
 mod log;
 mod log_admin;

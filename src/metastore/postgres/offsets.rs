@@ -7,27 +7,33 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::errors::{committing, reading};
+use super::groups::number;
 use super::{PostgresMetastore, rows};
-use crate::metastore::{CommittedOffset, Offsets, Result};
+use crate::metastore::{CommittedOffset, GroupVersion, Offsets, Result};
 use crate::types::{GroupId, Offset, TopicPartition};
 
 #[async_trait]
 impl Offsets for PostgresMetastore {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
+    async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
         // The last one of a log counts; all agents lock rows in the same order.
         let offsets: BTreeMap<TopicPartition, &CommittedOffset> = offsets.iter().map(|(log, offset)| (*log, offset)).collect();
         let upsert = sqlx::query(
-            "INSERT INTO group_offsets AS g (group_id, topic_id, partition, committed_offset, leader_epoch, metadata) \
-             SELECT $1, o.* FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::int[], $6::bytea[]) AS o \
-             ON CONFLICT (group_id, topic_id, partition) DO UPDATE SET committed_offset = excluded.committed_offset, \
-             leader_epoch = excluded.leader_epoch, metadata = excluded.metadata, committed_at = excluded.committed_at",
+            "WITH present AS MATERIALIZED (SELECT FROM groups WHERE group_id = $1 AND version = $7 FOR SHARE), \
+             allowed AS MATERIALIZED (SELECT FROM present \
+               UNION ALL SELECT WHERE $7 = 0 AND NOT EXISTS (SELECT FROM groups WHERE group_id = $1)), \
+             stored AS (INSERT INTO group_offsets AS g (group_id, topic_id, partition, committed_offset, leader_epoch, metadata) \
+               SELECT $1, o.* FROM allowed, unnest($2::uuid[], $3::int[], $4::bigint[], $5::int[], $6::bytea[]) AS o \
+               ON CONFLICT (group_id, topic_id, partition) DO UPDATE SET committed_offset = excluded.committed_offset, \
+               leader_epoch = excluded.leader_epoch, metadata = excluded.metadata, committed_at = excluded.committed_at) \
+             SELECT FROM allowed",
         );
         let (topics, partitions) = rows::log_arrays(offsets.keys());
         let upsert = upsert.bind(&*group.0).bind(topics).bind(partitions);
         let upsert = upsert.bind(offsets.values().map(|o| o.offset.0).collect::<Vec<_>>());
         let upsert = upsert.bind(offsets.values().map(|o| o.leader_epoch).collect::<Vec<_>>());
         let upsert = upsert.bind(offsets.values().map(|o| o.metadata.as_deref()).collect::<Vec<_>>());
-        self.session().await?.execute(upsert).await.map(drop).map_err(committing)
+        let stored = self.session().await?.fetch_all(upsert.bind(number(expected))).await.map_err(committing)?;
+        Ok(!stored.is_empty())
     }
 
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {

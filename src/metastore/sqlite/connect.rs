@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -60,6 +60,7 @@ impl SqliteMetastore {
             readers,
             clock,
             rounding: AtomicBool::new(false),
+            groups_swept_at: AtomicI64::new(0),
             subscribers: Subscribers::default(),
             _lock: lock,
         })

@@ -9,6 +9,7 @@
 mod connect;
 mod errors;
 mod group_configs;
+mod groups;
 mod json;
 mod leases;
 mod log;
@@ -23,7 +24,7 @@ pub use connect::SqliteConfig;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
@@ -42,6 +43,8 @@ pub struct SqliteMetastore {
     clock: Arc<dyn Clock>,
     /// True while a round runs.
     rounding: AtomicBool,
+    /// When groups were swept last, by this process; 0: not yet.
+    groups_swept_at: AtomicI64,
     /// Never told anything: their channels only have to stay open.
     subscribers: Subscribers,
     /// Held for as long as the metastore lives; the system gives it back if the process dies.

@@ -8,18 +8,22 @@ use sqlx::sqlite::SqliteRow;
 
 use super::connect::commit;
 use super::errors::reading;
+use super::groups::version_of;
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
-use crate::metastore::{CommittedOffset, Offsets, Result};
+use crate::metastore::{CommittedOffset, GroupVersion, Offsets, Result};
 use crate::types::{GroupId, Offset, TopicPartition};
 
 #[async_trait]
 impl Offsets for SqliteMetastore {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
+    async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
         let now = self.clock.now();
         // The last one of a log counts.
         let offsets: BTreeMap<TopicPartition, &CommittedOffset> = offsets.iter().map(|(log, offset)| (*log, offset)).collect();
         let mut transaction = self.begin().await?;
+        if version_of(&mut transaction, group).await.map_err(reading)? != expected {
+            return Ok(false);
+        }
         for (log, committed) in offsets {
             let upsert = sqlx::query(
                 "INSERT INTO group_offsets (group_id, topic_id, partition, committed_offset, leader_epoch, metadata, committed_at) \
@@ -31,7 +35,8 @@ impl Offsets for SqliteMetastore {
             let upsert = upsert.bind(committed.leader_epoch).bind(committed.metadata.as_deref()).bind(now.0);
             upsert.execute(&mut *transaction).await.map_err(reading)?;
         }
-        commit(transaction).await
+        commit(transaction).await?;
+        Ok(true)
     }
 
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {

@@ -33,6 +33,8 @@ var scenarios = []scenario{
 	{"big", big},
 	{"idempotent", idempotent},
 	{"out-of-range", outOfRange},
+	{"groups-eager", groupsEager},
+	{"groups-cooperative", groupsCooperative},
 }
 
 func main() {

@@ -28,6 +28,9 @@ final class Harness {
         all.put("big", Records::big);
         all.put("idempotent", Records::idempotent);
         all.put("out-of-range", Offsets::outOfRange);
+        all.put("groups-eager", Groups::eager);
+        all.put("groups-cooperative", Groups::cooperative);
+        all.put("groups-server", Groups::server);
         return all;
     }
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import groups
 import offsets
 import records
 import topics
@@ -27,6 +28,8 @@ SCENARIOS = {
     "big": records.big,
     "idempotent": records.idempotent,
     "out-of-range": offsets.out_of_range,
+    "groups-eager": groups.eager,
+    "groups-sticky": groups.sticky,
 }
 
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use yaks::metastore::{
-    Agent as Registered, Change, Changes, CommittedOffset, Configs, Creation, DecideTrim, GroupConfigs, Growth, LeaseOutcome, Leases,
-    LogAdmin, Metastore, Offsets, Reconfiguration, Result, Topic, TopicQuery, Topics, Trimmed,
+    Agent as Registered, Beat, Change, Changes, CommittedOffset, Configs, Creation, DecideTrim, GroupChange, GroupConfigs, GroupLabel,
+    GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, LogAdmin, Metastore, Offsets, Reconfiguration,
+    Result, Topic, TopicQuery, Topics, Trimmed,
 };
 use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
@@ -79,12 +80,47 @@ impl GroupConfigs for Link {
 
 #[async_trait]
 impl Offsets for Link {
-    async fn commit_offsets(&self, group: &GroupId, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
-        self.through(self.flaky.commit_offsets(group, offsets)).await
+    async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
+        self.through(self.flaky.commit_offsets(group, expected, offsets)).await
     }
 
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
         self.through(self.flaky.committed_offsets(group, logs)).await
+    }
+}
+
+#[async_trait]
+impl Groups for Link {
+    async fn load_groups(&self, groups: &[GroupId]) -> Result<Vec<GroupRow>> {
+        self.through(self.flaky.load_groups(groups)).await
+    }
+
+    async fn store_group(&self, group: &GroupId, expected: GroupVersion, change: &GroupChange) -> Result<Option<GroupVersion>> {
+        self.through(self.flaky.store_group(group, expected, change)).await
+    }
+
+    async fn delete_group(&self, group: &GroupId, expected: GroupVersion) -> Result<bool> {
+        self.through(self.flaky.delete_group(group, expected)).await
+    }
+
+    async fn list_groups(&self) -> Result<Vec<(GroupId, GroupLabel)>> {
+        self.through(self.flaky.list_groups()).await
+    }
+
+    async fn beat(&self, beats: &[Beat], known: &[(GroupId, GroupVersion)]) -> Result<Vec<(GroupId, GroupVersion)>> {
+        self.through(self.flaky.beat(beats, known)).await
+    }
+
+    async fn sweep_groups(&self, sweep: GroupSweep) -> Result<Option<GroupsSwept>> {
+        self.through(self.flaky.sweep_groups(sweep)).await
+    }
+
+    async fn expire_groups(&self, retention: Duration, linger: Duration, limit: usize) -> Result<bool> {
+        self.through(self.flaky.expire_groups(retention, linger, limit)).await
+    }
+
+    async fn delete_offsets(&self, group: &GroupId, expected: GroupVersion, logs: &[TopicPartition]) -> Result<bool> {
+        self.through(self.flaky.delete_offsets(group, expected, logs)).await
     }
 }
 

@@ -1,0 +1,6 @@
+//! Each rule of the machine, and members that behave as real ones do, at random.
+
+mod assigning;
+mod members;
+mod rules;
+mod scene;
