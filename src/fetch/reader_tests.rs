@@ -466,8 +466,8 @@ async fn read_everything(
             seen[p].extend(got);
         }
         prop_assert!(progress, "a fetch brought nothing");
-        // The largest batch has 180,000 bytes and something.
-        prop_assert!(max_bytes < 600_000 || without.iter().all(|fetches| *fetches == 0), "a log was left out");
+        // The largest batch has 180,000 bytes and something. Who allows a log no byte gets it only when no other log has data, as in Kafka.
+        prop_assert!(max_bytes < 600_000 || per_log == 0 || without.iter().all(|fetches| *fetches == 0), "a log was left out");
     }
     Ok((ends, seen))
 }
