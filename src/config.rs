@@ -138,6 +138,7 @@ pub struct GroupConfig {
     pub consumer_max_size: usize,
     /// Names of assignors, in order of preference.
     pub consumer_assignors: Vec<String>,
+    pub consumer_migration: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -296,6 +297,7 @@ fn groups(read: &settings::Reader<'_>) -> Result<GroupConfig, ConfigError> {
         consumer_heartbeat_interval,
         consumer_max_size: read.number("GROUP_CONSUMER_MAX_SIZE", 1, i32::MAX as usize)?,
         consumer_assignors: read.choices("GROUP_CONSUMER_ASSIGNORS", &["uniform", "range"])?,
+        consumer_migration: read.choice("GROUP_CONSUMER_MIGRATION_POLICY", &["bidirectional", "upgrade", "downgrade", "disabled"])?,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Ids};
 use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
 use crate::fetch::{FetchConfig, Reader, Watermarks};
 use crate::group::consumer::Assignor;
-use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings};
+use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
 use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
 use crate::metrics::Metrics;
@@ -165,6 +165,7 @@ fn consumer_settings(config: &GroupConfig) -> ConsumerSettings {
         session_timeout: config.consumer_session_timeout,
         heartbeat_interval: config.consumer_heartbeat_interval,
         max_size: config.consumer_max_size,
+        migration: MigrationPolicy::named(&config.consumer_migration).unwrap_or_default(),
         assignors: config.consumer_assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
     }
 }

@@ -74,6 +74,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS", "5000", "how often such members send heartbeats"),
     setting("GROUP_CONSUMER_MAX_SIZE", "10000", "most members of one such group"),
     setting("GROUP_CONSUMER_ASSIGNORS", "uniform,range", "assignors they may choose from; the first is the default"),
+    setting(
+        "GROUP_CONSUMER_MIGRATION_POLICY",
+        "bidirectional",
+        "which ways groups with members may change protocol: bidirectional, upgrade, downgrade or disabled",
+    ),
     setting("OFFSETS_RETENTION_MINUTES", "10080", "how long offsets of a group without members are kept"),
     setting("OFFSET_METADATA_MAX_BYTES", "4096", "most bytes of the metadata of a committed offset"),
     setting("MAX_CONNECTIONS", "20000", "most client connections; fewer where the system allows fewer open files"),

@@ -28,6 +28,7 @@ mod effect;
 mod error;
 mod event;
 mod known;
+mod migrate;
 mod settings;
 mod state;
 mod subscription;
@@ -41,6 +42,7 @@ mod wire;
 pub use admin::Listed;
 pub use coordinator::{Committer, Coordinator, CoordinatorParts};
 pub use error::GroupError;
+pub use migrate::MigrationPolicy;
 pub use settings::{ConsumerSettings, GroupSettings};
 pub use wire::BodyError;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::migrate::MigrationPolicy;
 use super::{classic, consumer};
 
 /// Settings of groups. Names in brackets are Kafka's.
@@ -32,6 +33,8 @@ pub struct ConsumerSettings {
     pub max_size: usize,
     /// Those members may choose from; the first is taken if none does (`group.consumer.assignors`).
     pub assignors: Vec<consumer::Assignor>,
+    /// Which ways a group with members may go (`group.consumer.migration.policy`).
+    pub migration: MigrationPolicy,
 }
 
 /// What the machines keep.
@@ -39,6 +42,7 @@ pub struct ConsumerSettings {
 pub(super) struct Rules {
     pub(super) classic: classic::Rules,
     pub(super) consumer: consumer::Rules,
+    pub(super) migration: MigrationPolicy,
 }
 
 /// Most bytes of what one member says of itself. Kafka's limit is that of a record of its internal topic.
@@ -60,6 +64,6 @@ impl GroupSettings {
             assignors: self.consumer.assignors.clone(),
             max_member_bytes: MAX_MEMBER_BYTES,
         };
-        Rules { classic, consumer }
+        Rules { classic, consumer, migration: self.consumer.migration }
     }
 }

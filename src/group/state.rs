@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::GroupError;
 use super::classic::{self, ClassicGroup};
-use super::consumer::{self, ConsumerGroup};
+use super::consumer::{self, ConsumerGroup, Heartbeat};
 use super::effect::Effect;
 use super::event::Event;
+use super::migrate;
 use super::settings::Rules;
 use super::wire::{BodyError, Reader, Writer};
 use crate::metastore::GroupLabel;
@@ -71,13 +72,16 @@ impl GroupState {
         Ok(state)
     }
 
-    /// One turn. A group without members becomes one of the protocol by which somebody joins.
+    /// One turn. A group without members becomes one of the protocol by which somebody joins; one with members may change its protocol too.
     pub(super) fn apply(self, event: &Event, rules: &Rules, now: Timestamp) -> (GroupState, Vec<Effect>) {
         match (self, event) {
-            (GroupState::Classic(group), Event::Heartbeat(heartbeat)) if heartbeat.epoch == 0 && group.is_unused() => {
-                let new = ConsumerGroup { epoch: group.generation, ..ConsumerGroup::default() };
-                let (new, effects) = consumer::apply(new, event, &rules.consumer, now);
-                (if new.is_empty() { GroupState::Classic(group) } else { GroupState::Consumer(new) }, effects)
+            (GroupState::Classic(group), Event::Heartbeat(heartbeat)) if heartbeat.epoch == 0 => {
+                let upgraded = upgraded(&group, heartbeat, rules);
+                match upgraded.map(|new| consumer::apply(new, event, &rules.consumer, now)) {
+                    Some((new, effects)) if new.members.contains_key(&heartbeat.member) => (GroupState::Consumer(new), effects),
+                    Some((_, effects)) => (GroupState::Classic(group), effects),
+                    None => (GroupState::Classic(group), vec![Effect::Answer(Err(GroupError::NotFound))]),
+                }
             }
             (GroupState::Consumer(group), Event::Join(_)) if group.is_empty() => {
                 let new = ClassicGroup { generation: group.epoch, since: group.since, ..ClassicGroup::default() };
@@ -89,8 +93,13 @@ impl GroupState {
                 (GroupState::Classic(group), effects)
             }
             (GroupState::Consumer(group), event) => {
-                let (group, effects) = consumer::apply(group, event, &rules.consumer, now);
-                (GroupState::Consumer(group), effects)
+                let (group, mut effects) = consumer::apply(group, event, &rules.consumer, now);
+                if !(rules.migration.downgrades() && migrate::is_classic(&group)) {
+                    return (GroupState::Consumer(group), effects);
+                }
+                let (group, more) = migrate::downgrade(&group, &rules.classic, now);
+                effects.extend(more);
+                (GroupState::Classic(group), effects)
             }
         }
     }
@@ -130,7 +139,7 @@ impl GroupState {
     pub(super) fn check_heartbeat(&self, member: &MemberId, instance: Option<&str>, generation: i32) -> Result<(), GroupError> {
         match self {
             GroupState::Classic(group) => group.check_heartbeat(member, instance, generation),
-            GroupState::Consumer(_) => Err(GroupError::UnknownMember),
+            GroupState::Consumer(group) => group.check_classic_heartbeat(member, instance, generation),
         }
     }
 
@@ -167,4 +176,13 @@ impl GroupState {
             GroupState::Consumer(group) => Ok(topics.map(|topic| group.reads(topic)).collect()),
         }
     }
+}
+
+/// The group as one of the consumer protocol, if it may become one.
+fn upgraded(group: &ClassicGroup, heartbeat: &Heartbeat, rules: &Rules) -> Option<ConsumerGroup> {
+    if group.is_unused() {
+        return Some(ConsumerGroup { epoch: group.generation, ..ConsumerGroup::default() });
+    }
+    let catalog = heartbeat.catalog.as_deref().filter(|_| rules.migration.upgrades())?;
+    migrate::upgrade(group, catalog)
 }

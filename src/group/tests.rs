@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::classic::{Assigned, Join, Joined, Leaver, Protocol, Sync};
 use super::consumer::Assignor;
-use super::{Committer, ConsumerSettings, Coordinator, CoordinatorParts, GroupError, GroupSettings};
+use super::{Committer, ConsumerSettings, Coordinator, CoordinatorParts, GroupError, GroupSettings, MigrationPolicy};
 use crate::clock::{Clock, RandomIds, SystemClock};
 use crate::metastore::flaky::{Flaky, Odds};
 use crate::metastore::memory::MemoryMetastore;
@@ -49,6 +49,7 @@ fn settings() -> GroupSettings {
             heartbeat_interval: Duration::from_secs(5),
             max_size: 1_000,
             assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy::Bidirectional,
         },
     }
 }

@@ -9,6 +9,7 @@ use super::GroupError;
 use super::beats;
 use super::classic::look::{self, Look};
 use super::classic::{Assigned, Joined, Sync};
+use super::consumer::ConsumerGroup;
 use super::coordinator::Inner;
 use super::event::Event;
 use super::known::{Entry, Seen};
@@ -54,7 +55,7 @@ impl Waiter {
     pub(super) async fn joined(&mut self, seen: Seen, member: &MemberId, instance: Option<&str>) -> Result<Wanted<Joined>, GroupError> {
         let look = |state: &GroupState| match state {
             GroupState::Classic(group) => look::joined(group, member, instance),
-            GroupState::Consumer(_) => Look::Ready(Err(GroupError::UnknownMember)),
+            GroupState::Consumer(group) => Look::Ready(Err(upgraded(group, member))),
         };
         self.until(seen, member, look).await
     }
@@ -62,7 +63,7 @@ impl Waiter {
     pub(super) async fn assigned(&mut self, seen: Seen, sync: &Sync) -> Result<Assigned, GroupError> {
         let look = |state: &GroupState| match state {
             GroupState::Classic(group) => look::assigned(group, &sync.member, sync.instance.as_deref(), sync.generation),
-            GroupState::Consumer(_) => Look::Ready(Err(GroupError::UnknownMember)),
+            GroupState::Consumer(group) => Look::Ready(Err(upgraded(group, &sync.member))),
         };
         match self.until(seen, &sync.member, look).await? {
             Wanted::Found(assigned) => Ok(assigned),
@@ -116,4 +117,9 @@ async fn reached(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// The group has changed its protocol meanwhile: who is still a member joins once more.
+fn upgraded(group: &ConsumerGroup, member: &MemberId) -> GroupError {
+    if group.members.contains_key(member) { GroupError::RebalanceInProgress } else { GroupError::UnknownMember }
 }

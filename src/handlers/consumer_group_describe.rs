@@ -17,7 +17,8 @@ use crate::group::GroupError;
 use crate::group::consumer::{Assignment, ConsumerDescription, ConsumerMember};
 use crate::types::{GroupId, TopicId};
 
-/// Kafka's number for members of the consumer protocol.
+/// Kafka's numbers for the protocols of members.
+const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 const MEMBER_TYPE_SINCE: i16 = 1;
 
@@ -67,7 +68,8 @@ fn member(one: ConsumerMember, topics: &BTreeMap<TopicId, Arc<str>>, version: i1
         .with_subscribed_topic_regex(member.pattern.as_deref().map(members::text))
         .with_assignment(assignment(&member.assigned, topics))
         .with_target_assignment(assignment(&member.target, topics));
-    if version >= MEMBER_TYPE_SINCE { described.with_member_type(CONSUMER) } else { described }
+    let protocol = if member.classic.is_some() { CLASSIC } else { CONSUMER };
+    if version >= MEMBER_TYPE_SINCE { described.with_member_type(protocol) } else { described }
 }
 
 fn assignment(assignment: &Assignment, topics: &BTreeMap<TopicId, Arc<str>>) -> WireAssignment {

@@ -9,6 +9,8 @@ use super::members::{Commits, Member, settle};
 use super::support::{Balancer, Broker, LONG, Services, blocking, create_topic, producer, send};
 
 const PARTITIONS: i32 = 10;
+/// What a failed test shows.
+const TALKATIVE: [(&str, &str); 1] = [("YAKS_LOG", "info,yaks::group=debug")];
 
 /// Produces to all partitions until it is told to stop; returns how many records of each.
 struct Load {
@@ -89,14 +91,14 @@ async fn grow_and_shrink(address: String, settings: &'static [(&'static str, &'s
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_grows_and_shrinks() {
     let dir = tempfile::tempdir().expect("a directory");
-    let broker = Broker::dev(dir.path(), &[]);
+    let broker = Broker::dev(dir.path(), &TALKATIVE);
     grow_and_shrink(broker.address.clone(), &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cooperative_group_grows_and_shrinks() {
     let dir = tempfile::tempdir().expect("a directory");
-    let broker = Broker::dev(dir.path(), &[]);
+    let broker = Broker::dev(dir.path(), &TALKATIVE);
     grow_and_shrink(broker.address.clone(), &[("partition.assignment.strategy", "cooperative-sticky")]).await;
 }
 

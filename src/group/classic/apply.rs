@@ -27,6 +27,14 @@ pub fn apply(group: ClassicGroup, event: &Event, rules: &Rules, now: Timestamp) 
     (turn.group, turn.effects)
 }
 
+/// Everybody has to join again.
+#[must_use]
+pub fn rebalance(group: ClassicGroup, why: &'static str, rules: &Rules, now: Timestamp) -> (ClassicGroup, Vec<Effect>) {
+    let mut turn = Turn { group, rules, now, effects: Vec::new() };
+    turn.prepare(why);
+    (turn.group, turn.effects)
+}
+
 /// A state on its way to the next.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {

@@ -23,7 +23,7 @@ mod rebalance;
 mod sync;
 
 pub use super::event::Event;
-pub use apply::apply;
+pub use apply::{apply, rebalance};
 pub(super) use body::{decode, encode};
 pub use describe::{Description, MemberDescription};
 pub use event::{Assigned, Join, Joined, JoinedMember, Leaver, Protocol, Rules, Sync};

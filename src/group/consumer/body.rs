@@ -2,12 +2,13 @@
 //!
 //! Layout: `epoch, since, assignor u8, topics (name, id, partitions), members`; for each member `id, instance?, rack?, client id, client host, rebalance
 //! timeout, names, pattern?, assignor u8 (0: none), epoch, previous epoch, progress u8 (and deadline), assigned, revoking, target`; an assignment is a list of topic id
-//! and partitions. `?`: a byte 0 or 1 in front. Times are milliseconds.
+//! and partitions; flags (classic, rejoins), and if classic `session timeout, protocols (name, metadata)`, and when it must have rejoined. `?`: a byte 0 or 1 in front. Times are milliseconds.
 
 use crate::group::wire::{BodyError, Reader, Writer};
 use crate::types::{MemberId, TopicId, TopicPartition};
 
-use super::{Assignment, Assignor, ConsumerGroup, Member, Progress};
+use super::{Assignment, Assignor, ClassicSide, ConsumerGroup, Member, Progress};
+use crate::group::classic::Protocol;
 
 const NO_ASSIGNOR: u8 = 0;
 const UNIFORM: u8 = 1;
@@ -65,6 +66,23 @@ fn encode_member(member: &Member, out: &mut Writer) {
         Progress::Unreleased => out.byte(UNRELEASED),
     }
     [&member.assigned, &member.revoking, &member.target].into_iter().for_each(|assignment| encode_assignment(assignment, out));
+    encode_classic(member.classic.as_ref(), out);
+}
+
+fn encode_classic(classic: Option<&ClassicSide>, out: &mut Writer) {
+    let rejoin_by = classic.and_then(|classic| classic.rejoin_by);
+    out.flags([classic.is_some(), rejoin_by.is_some()]);
+    if let Some(classic) = classic {
+        out.duration(classic.session_timeout);
+        out.count(classic.protocols.len());
+        for protocol in &classic.protocols {
+            out.text(&protocol.name);
+            out.bytes(&protocol.metadata);
+        }
+    }
+    if let Some(by) = rejoin_by {
+        out.number(by.0);
+    }
 }
 
 fn encode_assignment(assignment: &Assignment, out: &mut Writer) {
@@ -109,7 +127,19 @@ fn decode_member(body: &mut Reader) -> Read<Member> {
         assigned: decode_assignment(body)?,
         revoking: decode_assignment(body)?,
         target: decode_assignment(body)?,
+        classic: decode_classic(body)?,
     })
+}
+
+fn decode_classic(body: &mut Reader) -> Read<Option<ClassicSide>> {
+    let [classic, rejoins] = body.flags()?;
+    if !classic {
+        return if rejoins { Err(BodyError::Nonsense("a deadline for nobody")) } else { Ok(None) };
+    }
+    let session_timeout = body.duration()?;
+    let protocols = (0..body.count()?).map(|_| Ok(Protocol { name: body.text()?, metadata: body.bytes()? })).collect::<Read<_>>()?;
+    let rejoin_by = if rejoins { Some(body.timestamp()?) } else { None };
+    Ok(Some(ClassicSide { protocols, session_timeout, rejoin_by }))
 }
 
 fn decode_progress(body: &mut Reader) -> Read<Progress> {

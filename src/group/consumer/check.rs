@@ -44,7 +44,11 @@ impl ConsumerGroup {
 
     fn check_reader(&self, member: Option<&MemberId>, epoch: i32) -> Result<(), GroupError> {
         let member = member.and_then(|id| self.members.get(id)).ok_or(GroupError::UnknownMember)?;
-        if member.epoch == epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+        match &member.classic {
+            _ if member.epoch == epoch => Ok(()),
+            Some(_) => Err(GroupError::IllegalGeneration),
+            None => Err(GroupError::StaleEpoch),
+        }
     }
 
     pub fn check_delete(&self) -> Result<(), GroupError> {

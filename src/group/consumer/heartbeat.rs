@@ -18,9 +18,8 @@ pub(in crate::group) fn apply(group: ConsumerGroup, event: &Event, rules: &Rules
         Event::Sessions(sessions) => turn.end_sessions(sessions),
         Event::Tick => turn.answer(Ok(Reply::Done)),
         Event::Leave(leavers) => turn.leave(leavers),
-        // Members of the classic protocol are not members here.
-        Event::Join(_) => turn.answer(Err(GroupError::InconsistentProtocol)),
-        Event::Sync(_) => turn.answer(Err(GroupError::UnknownMember)),
+        Event::Join(join) => turn.join(join),
+        Event::Sync(sync) => turn.sync(sync),
     }
     (turn.group, turn.effects)
 }
@@ -125,8 +124,10 @@ impl Turn<'_> {
         self.renew(id);
     }
 
-    fn renew(&mut self, id: &MemberId) {
-        self.effects.push(Effect::Renew(id.clone(), self.rules.session_timeout));
+    pub(super) fn renew(&mut self, id: &MemberId) {
+        let classic = self.group.members.get(id).and_then(|m| m.classic.as_ref());
+        let timeout = classic.map_or(self.rules.session_timeout, |classic| classic.session_timeout);
+        self.effects.push(Effect::Renew(id.clone(), timeout));
     }
 
     /// True if it wants to read something else now.
@@ -144,6 +145,8 @@ impl Turn<'_> {
         member.assignor = heartbeat.assignor.or(member.assignor);
         member.rebalance_timeout = heartbeat.rebalance_timeout.unwrap_or(member.rebalance_timeout);
         if heartbeat.epoch == 0 {
+            // It may have spoken the classic protocol before.
+            member.classic = None;
             (member.client_id, member.client_host) = (Arc::clone(&heartbeat.client_id), Arc::clone(&heartbeat.client_host));
             member.rack.clone_from(&heartbeat.rack);
         }
@@ -152,10 +155,9 @@ impl Turn<'_> {
 
     /// A new epoch and target, if members or topics are others.
     fn retarget(&mut self, heartbeat: &Heartbeat, changed: bool) {
-        let known = || Arc::new(subscribe::Catalog(self.group.topics.clone()));
         let catalog = match &heartbeat.catalog {
             Some(catalog) => Arc::clone(catalog),
-            None if changed => known(),
+            None if changed => Arc::new(self.group.catalog()),
             None => return,
         };
         let subscribed = self.group.subscribed(&catalog);
@@ -169,6 +171,11 @@ impl Turn<'_> {
         self.group.assignor = self.group.preferred(self.rules);
         super::assign::assign(&mut self.group, &subscribed);
         self.group.topics = subscribed.topics;
+        for member in self.group.members.values_mut() {
+            if let Some(classic) = &mut member.classic {
+                classic.rejoin_by.get_or_insert_with(|| self.now.plus(member.rebalance_timeout));
+            }
+        }
         self.effects.extend([Effect::Announce, Effect::Note(Note::Generation(self.group.epoch))]);
     }
 }

@@ -1,7 +1,7 @@
 //! Members that go: of their own will, because they are silent, or because they do not let go.
 
 use super::heartbeat::Turn;
-use super::{Assignor, Beaten, ConsumerGroup, Heartbeat, LEFT_FOR_NOW, Rules, subscribe};
+use super::{Assignor, Beaten, ConsumerGroup, Heartbeat, LEFT_FOR_NOW, Rules};
 use crate::group::GroupError;
 use crate::group::classic::Leaver;
 use crate::group::effect::{Effect, Note, Reply};
@@ -11,7 +11,7 @@ impl Turn<'_> {
     pub(super) fn pass_time(&mut self) {
         let late = self.group.members.iter().filter(|(_, m)| m.deadline().is_some_and(|deadline| deadline <= self.now));
         let late: Vec<MemberId> = late.map(|(id, _)| id.clone()).collect();
-        self.remove(&late, "did not revoke");
+        self.remove(&late, "did not revoke or rejoin");
     }
 
     pub(super) fn end_sessions(&mut self, sessions: &[(MemberId, Timestamp)]) {
@@ -63,8 +63,7 @@ impl Turn<'_> {
             self.group.since = self.now;
             self.effects.push(Effect::Note(Note::Emptied));
         }
-        let known = subscribe::Catalog(self.group.topics.clone());
-        let subscribed = self.group.subscribed(&known);
+        let subscribed = self.group.subscribed(&self.group.catalog());
         self.begin_epoch(subscribed);
     }
 }

@@ -8,6 +8,8 @@
 //! ```text
 //!   Stable --(target takes something)--> Unrevoked --(confirmed)--> Stable, or Unreleased --(the others let go)--> Stable
 //! ```
+//! Members of the classic protocol can be in the group too, while they are changed over one by one.
+//!
 //! The rules are those of Apache Kafka's `GroupMetadataManager` and `CurrentAssignmentBuilder`, with these deviations: the target is computed in the turn that made it
 //! necessary; racks are not looked at; a heartbeat to a group that is not there any more is told that the member is unknown, so that the client joins again by itself.
 
@@ -15,6 +17,7 @@ pub mod assign;
 mod assignment;
 mod body;
 mod check;
+mod classics;
 mod describe;
 mod heartbeat;
 mod leave;
@@ -32,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classic::InstanceId;
+use super::classic::{InstanceId, Protocol};
 use crate::types::{MemberId, Timestamp, TopicId};
 
 /// The epoch of a static member that has left and may come back.
@@ -96,6 +99,18 @@ pub struct Member {
     pub revoking: Assignment,
     /// What it is to have in the end.
     pub target: Assignment,
+    /// Of a member that still speaks the classic protocol.
+    pub classic: Option<ClassicSide>,
+}
+
+/// What a member of the classic protocol has besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassicSide {
+    /// In order of preference; never empty.
+    pub protocols: Vec<Protocol>,
+    pub session_timeout: Duration,
+    /// It has to join again until then; `None`: it has.
+    pub rejoin_by: Option<Timestamp>,
 }
 
 /// ConsumerGroupHeartbeat. What is `None` has not changed.
@@ -157,9 +172,10 @@ impl ConsumerGroup {
 
 impl Member {
     fn deadline(&self) -> Option<Timestamp> {
+        let rejoins = self.classic.as_ref().and_then(|classic| classic.rejoin_by);
         match self.progress {
-            Progress::Unrevoked { deadline } => Some(deadline),
-            Progress::Stable | Progress::Unreleased => None,
+            Progress::Unrevoked { deadline } => Some(rejoins.map_or(deadline, |by| by.min(deadline))),
+            Progress::Stable | Progress::Unreleased => rejoins,
         }
     }
 
