@@ -84,8 +84,8 @@ fn readers<'a>(
     group.members.iter().filter(move |(id, _)| reads(id))
 }
 
-/// Everybody keeps what it had and may keep; what is nobody's goes to whoever has least; then the one who has most gives to the one who has least, as long as that
-/// makes them more equal.
+/// Everybody keeps what it had and may keep; what is nobody's goes to whoever has least; then the one who has most gives to the one who has
+/// least, as long as that makes them more equal.
 fn uniform(group: &ConsumerGroup, subscribed: &Subscribed) -> Targets {
     let mut table = Table::new(group, subscribed);
     table.keep(group);

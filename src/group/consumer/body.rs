@@ -1,8 +1,9 @@
 //! A consumer group as bytes.
 //!
-//! Layout: `epoch, since, assignor u8, topics (name, id, partitions), members`; for each member `id, instance?, rack?, client id, client host, rebalance
-//! timeout, names, pattern?, assignor u8 (0: none), epoch, previous epoch, progress u8 (and deadline), assigned, revoking, target`; an assignment is a list of topic id
-//! and partitions; flags (classic, rejoins), and if classic `session timeout, protocols (name, metadata)`, and when it must have rejoined. `?`: a byte 0 or 1 in front. Times are milliseconds.
+//! Layout: `epoch, since, assignor u8, topics (name, id, partitions), members`; for each member `id, instance?, rack?, client id, client
+//! host, rebalance timeout, names, pattern?, assignor u8 (0: none), epoch, previous epoch, progress u8 (and deadline), assigned, revoking,
+//! target`; an assignment is a list of topic id and partitions; flags (classic, rejoins), and if classic `session timeout, protocols (name,
+//! metadata)`, and when it must have rejoined. `?`: a byte 0 or 1 in front. Times are milliseconds.
 
 use crate::group::wire::{BodyError, Reader, Writer};
 use crate::types::{MemberId, TopicId, TopicPartition};

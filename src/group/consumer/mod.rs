@@ -10,8 +10,9 @@
 //! ```
 //! Members of the classic protocol can be in the group too, while they are changed over one by one.
 //!
-//! The rules are those of Apache Kafka's `GroupMetadataManager` and `CurrentAssignmentBuilder`, with these deviations: the target is computed in the turn that made it
-//! necessary; racks are not looked at; a heartbeat to a group that is not there any more is told that the member is unknown, so that the client joins again by itself.
+//! The rules are those of Apache Kafka's `GroupMetadataManager` and `CurrentAssignmentBuilder`, with these deviations: the target is
+//! computed in the turn that made it necessary; racks are not looked at; a heartbeat to a group that is not there any more is told that the
+//! member is unknown, so that the client joins again by itself.
 
 pub mod assign;
 mod assignment;
