@@ -83,7 +83,9 @@ pub(super) fn encode_assignment(assigned: &Named) -> Bytes {
         out.put_i16(topic.len() as i16);
         out.put_slice(topic.as_bytes());
         out.put_i32(partitions.len() as i32);
-        partitions.iter().for_each(|partition| out.put_i32(*partition));
+        for partition in partitions {
+            out.put_i32(*partition);
+        }
     }
     // No user data.
     out.put_i32(-1);

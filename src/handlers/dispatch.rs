@@ -50,7 +50,7 @@ impl Handlers {
     }
 
     /// The same, for a handler that wants to know who asks.
-    fn from_client<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
+    fn with_header<R, A, F>(&self, request: &Request, work: impl FnOnce(Arc<Broker>, R, RequestHeader) -> F) -> Result<Begun, Refusal>
     where
         R: Decodable,
         A: Encodable + Send + 'static,
@@ -66,7 +66,7 @@ impl Handlers {
         A: Encodable + Send + 'static,
         F: Future<Output = Outcome<A>> + Send + 'static,
     {
-        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..self.from_client(request, work)? })
+        Ok(Begun { on_disconnect: OnDisconnect::Drop, ..self.with_header(request, work)? })
     }
 
     fn begun<A, F>(&self, request: &Request, work: F) -> Begun
@@ -107,7 +107,7 @@ impl Handlers {
             Api::ListGroups => self.later(request, list_groups::answer),
             Api::DeleteGroups => self.later(request, delete_groups::answer),
             Api::OffsetDelete => self.later(request, offset_delete::answer),
-            Api::ConsumerGroupHeartbeat => self.from_client(request, consumer_group_heartbeat::answer),
+            Api::ConsumerGroupHeartbeat => self.with_header(request, consumer_group_heartbeat::answer),
             Api::ConsumerGroupDescribe => self.later(request, consumer_group_describe::answer),
             Api::FindCoordinator => self.later(request, find_coordinator::answer),
             Api::ApiVersions => self.later(request, api_versions::answer),

@@ -66,7 +66,9 @@ fn encode_member(member: &Member, out: &mut Writer) {
         }
         Progress::Unreleased => out.byte(UNRELEASED),
     }
-    [&member.assigned, &member.revoking, &member.target].into_iter().for_each(|assignment| encode_assignment(assignment, out));
+    for assignment in [&member.assigned, &member.revoking, &member.target] {
+        encode_assignment(assignment, out);
+    }
     encode_classic(member.classic.as_ref(), out);
 }
 
@@ -91,7 +93,9 @@ fn encode_assignment(assignment: &Assignment, out: &mut Writer) {
     for (topic, partitions) in assignment.topics() {
         out.id(&topic.0);
         out.count(partitions.len());
-        partitions.iter().for_each(|partition| out.number(i64::from(*partition)));
+        for partition in partitions {
+            out.number(i64::from(*partition));
+        }
     }
 }
 

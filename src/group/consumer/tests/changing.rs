@@ -32,7 +32,9 @@ fn subscribed(owned: &[i32]) -> Bytes {
     out.put_slice(b"\0\x01\0\0\0\x01\0\x02t1\xff\xff\xff\xff");
     out.put_slice(b"\0\0\0\x01\0\x02t1");
     out.put_i32(owned.len() as i32);
-    owned.iter().for_each(|partition| out.put_i32(*partition));
+    for partition in owned {
+        out.put_i32(*partition);
+    }
     out.freeze()
 }
 
