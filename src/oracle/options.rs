@@ -20,7 +20,7 @@ pub struct Options {
     /// Brokers to begin with: HOST:PORT[,HOST:PORT...]
     #[arg(long, default_value = "localhost:9092")]
     pub brokers: String,
-    /// Topics to make, named <topic-prefix>-<run>-<n>
+    /// Topics to make, named `<topic-prefix>-<run>-<n>`
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub topics: u32,
     /// Partitions of each topic
@@ -43,7 +43,7 @@ pub struct Options {
     /// Give up reading when nothing new has come for this long
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub consume_timeout: Duration,
-    /// Where journal-<run>.sqlite is written [default: a new directory for temporary files, removed if all is well]
+    /// Where `journal-<run>.sqlite` is written [default: a new directory for temporary files, removed if all is well]
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
     /// Payloads and choices depend on this alone [default: random, printed]

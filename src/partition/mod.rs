@@ -1,6 +1,6 @@
 //! The rules of one log, as pure code: which offsets batches get, which are duplicates, out of order or fenced.
 //!
-//! [`decide`] takes a [`Snapshot`] (pending events in order, parked batches, the states they touch, the time) and gives
+//! [`decide()`] takes a [`Snapshot`] (pending events in order, parked batches, the states they touch, the time) and gives
 //! [`Decisions`]; a metastore runs it inside one transaction and stores the result. Two databases cannot disagree, because
 //! neither decides.
 //!

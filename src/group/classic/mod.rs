@@ -7,8 +7,8 @@
 //!     |                        |  +---------------> Empty               |  a member joins, leaves, ends,      |
 //!     +------------------------+----------------------------------------+--  or changes its subscription -----+
 //! ```
-//! [`apply`] never waits: a join or sync that must wait is noted in the state ([`Member::joined`], [`Member::synced`]) and its effect is
-//! [`Effect::Wait`]; [`look`] finds in a later state what it is to be answered. The rules are those of Apache Kafka's `GroupMetadataManager` with
+//! [`apply()`] never waits: a join or sync that must wait is noted in the state ([`Member::joined`], [`Member::synced`]) and its effect is
+//! `Effect::Wait`; [`look`] finds in a later state what it is to be answered. The rules are those of Apache Kafka's `GroupMetadataManager` with
 //! three deviations: the waiting agent beats for its member, so that a member whose agent died is noticed within its session and not after five
 //! minutes; an initial rebalance whose members have all gone ends at once; a group with pending members is not full of them.
 

@@ -1,7 +1,7 @@
 //! Postgres' errors as ours: did it happen?
 //!
 //! Outside a commit nothing has happened, whatever the error. Around one, only an error that Postgres raises before the commit record proves
-//! that; everything unknown counts as "perhaps". SQLSTATE classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+//! that; everything unknown counts as "perhaps". SQLSTATE classes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 
 use std::time::Duration;
 

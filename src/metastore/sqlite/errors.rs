@@ -32,7 +32,7 @@ fn classify(error: &sqlx::Error) -> Option<MetaError> {
     }
 }
 
-/// Result codes: https://www.sqlite.org/rescode.html. The low byte is the primary one.
+/// Result codes: <https://www.sqlite.org/rescode.html>. The low byte is the primary one.
 fn classify_code(code: i32, text: String) -> Option<MetaError> {
     match code & 0xff {
         5..=7 => Some(MetaError::Unavailable(text)), // BUSY, LOCKED, NOMEM: rolled back
