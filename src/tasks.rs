@@ -55,6 +55,8 @@ impl Tasks {
     /// Runs `future` until it ends by itself. A panic in it counts as a failure of the whole.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
+        // Each layer around a future would hold a copy of its size: with thousands of connections, that shows.
+        let future = Box::pin(future);
         self.tracker.spawn(async move {
             let guarded = std::panic::AssertUnwindSafe(future).catch_unwind();
             if let Some(Err(_)) = tasks.kill.run_until_cancelled(guarded).await {
