@@ -33,6 +33,11 @@ impl MigrationPolicy {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
     }
 
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+
     pub(super) fn upgrades(self) -> bool {
         matches!(self, MigrationPolicy::Bidirectional | MigrationPolicy::Upgrade)
     }

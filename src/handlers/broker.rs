@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fetch::ReadLog;
+use super::group_settings::GroupSettingsCache;
 use super::init_producer_id::ProducerIds;
 use super::nodes::Nodes;
 use super::produce::Submit;
@@ -64,6 +65,7 @@ pub(super) struct Broker {
     pub(super) topics: TopicCache,
     pub(super) nodes: Nodes,
     pub(super) producer_ids: ProducerIds,
+    pub(super) group_settings: GroupSettingsCache,
 }
 
 impl Broker {
@@ -71,7 +73,8 @@ impl Broker {
         let topics = TopicCache::new(Arc::clone(&parts.metastore) as _);
         let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.agent.clone());
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
-        Broker { config, parts, topics, nodes, producer_ids }
+        let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
+        Broker { config, parts, topics, nodes, producer_ids, group_settings }
     }
 }
 

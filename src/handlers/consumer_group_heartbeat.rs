@@ -26,7 +26,7 @@ pub(super) async fn answer(
     header: RequestHeader,
 ) -> Outcome<ConsumerGroupHeartbeatResponse> {
     match beat(&broker, &request, &header).await {
-        Ok(beaten) => Outcome::fine(told(beaten, broker.parts.groups.settings().consumer.heartbeat_interval)),
+        Ok((beaten, interval)) => Outcome::fine(told(beaten, interval)),
         Err(error) => {
             let code = error::group(Asked::Member, &error).code();
             let answer =
@@ -36,11 +36,14 @@ pub(super) async fn answer(
     }
 }
 
-async fn beat(broker: &Broker, request: &ConsumerGroupHeartbeatRequest, header: &RequestHeader) -> Result<Beaten, GroupError> {
+async fn beat(broker: &Broker, request: &ConsumerGroupHeartbeatRequest, header: &RequestHeader) -> Result<(Beaten, Duration), GroupError> {
     check(request, header.version)?;
     let group = GroupId(request.group_id.as_str().into());
     let member = members::member(&request.member_id).unwrap_or_else(|| new_id(broker));
-    broker.parts.groups.consumer_heartbeat(&group, heartbeat(request, header, member)?).await
+    let set = broker.group_settings.of(&group).await;
+    let heartbeat = Heartbeat { session_timeout: set.consumer_session_timeout, ..heartbeat(request, header, member)? };
+    let interval = set.consumer_heartbeat_interval.unwrap_or(broker.parts.groups.settings().consumer.heartbeat_interval);
+    Ok((broker.parts.groups.consumer_heartbeat(&group, heartbeat).await?, interval))
 }
 
 /// Before version 1 clients are given theirs.
@@ -81,6 +84,7 @@ fn heartbeat(request: &ConsumerGroupHeartbeatRequest, header: &RequestHeader, me
         client_id: header.client_id.as_deref().unwrap_or_default().into(),
         client_host: Arc::clone(&header.client_host),
         rebalance_timeout: u64::try_from(request.rebalance_timeout_ms).ok().map(Duration::from_millis),
+        session_timeout: None,
         names: names.map(|names| names.iter().map(|name| name.as_str().into()).collect()),
         pattern: members::instance(request.subscribed_topic_regex.as_ref()),
         assignor,

@@ -40,6 +40,7 @@ mod fetch;
 mod find_coordinator;
 mod fresh;
 mod group_configs;
+mod group_settings;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;

@@ -11,7 +11,9 @@ use crate::types::{MemberId, Timestamp};
 /// What `event` makes of `group` at `now`, the metastore's time. A deadline that has passed takes effect first.
 #[must_use]
 pub(in crate::group) fn apply(group: ConsumerGroup, event: &Event, rules: &Rules, now: Timestamp) -> (ConsumerGroup, Vec<Effect>) {
-    let mut turn = Turn { group, rules, now, effects: Vec::new() };
+    let asked = if let Event::Heartbeat(heartbeat) = event { heartbeat.session_timeout } else { None };
+    let session_timeout = asked.unwrap_or(rules.session_timeout);
+    let mut turn = Turn { group, rules, session_timeout, now, effects: Vec::new() };
     turn.pass_time();
     match event {
         Event::Heartbeat(heartbeat) => turn.heartbeat(heartbeat),
@@ -28,6 +30,8 @@ pub(in crate::group) fn apply(group: ConsumerGroup, event: &Event, rules: &Rules
 pub(super) struct Turn<'a> {
     pub(super) group: ConsumerGroup,
     pub(super) rules: &'a Rules,
+    /// Of the group.
+    pub(super) session_timeout: std::time::Duration,
     pub(super) now: Timestamp,
     pub(super) effects: Vec<Effect>,
 }
@@ -126,7 +130,7 @@ impl Turn<'_> {
 
     pub(super) fn renew(&mut self, id: &MemberId) {
         let classic = self.group.members.get(id).and_then(|m| m.classic.as_ref());
-        let timeout = classic.map_or(self.rules.session_timeout, |classic| classic.session_timeout);
+        let timeout = classic.map_or(self.session_timeout, |classic| classic.session_timeout);
         self.effects.push(Effect::Renew(id.clone(), timeout));
     }
 

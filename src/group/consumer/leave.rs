@@ -28,7 +28,7 @@ impl Turn<'_> {
             if let Some(member) = self.group.members.get_mut(id) {
                 member.epoch = LEFT_FOR_NOW;
             }
-            self.effects.push(Effect::Renew(id.clone(), self.rules.session_timeout));
+            self.renew(id);
         } else {
             self.remove(std::slice::from_ref(id), "left");
         }

@@ -125,6 +125,8 @@ pub struct Heartbeat {
     pub client_id: Arc<str>,
     pub client_host: Arc<str>,
     pub rebalance_timeout: Option<Duration>,
+    /// If the group has another one than the rules say.
+    pub session_timeout: Option<Duration>,
     pub names: Option<Vec<Arc<str>>>,
     /// An empty one means none.
     pub pattern: Option<Arc<str>>,

@@ -200,3 +200,87 @@ async fn who_waits_is_dropped_with_its_connection_and_told_to_look_elsewhere_wit
     assert_eq!(world.ask(4, &beat).await.error_code, 0, "it was confirmed a moment ago");
     assert_eq!(world.ask(5, &ListGroupsRequest::default()).await.error_code, 14);
 }
+
+mod consumers {
+    use kafka_protocol::messages::consumer_group_heartbeat_response::Assignment;
+    use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+    use kafka_protocol::messages::{
+        ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OffsetFetchRequest, TopicName,
+    };
+
+    use super::*;
+
+    fn joining(member: &str) -> ConsumerGroupHeartbeatRequest {
+        ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group("g"))
+            .with_member_id(text(member))
+            .with_rebalance_timeout_ms(10_000)
+            .with_subscribed_topic_names(Some(vec![TopicName(text("t"))]))
+            .with_topic_partitions(Some(vec![]))
+    }
+
+    fn owned(assignment: &Option<Assignment>) -> Option<Vec<i32>> {
+        assignment.as_ref().map(|a| a.topic_partitions.iter().flat_map(|t| t.partitions.clone()).collect())
+    }
+
+    async fn ask(world: &World, version: i16, request: &ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
+        world.ask(version, request).await
+    }
+
+    #[tokio::test]
+    async fn members_beat_in_every_version() {
+        let world = World::new();
+        world.create("t", 3, &[]).await;
+        let first = ask(&world, 0, &joining("")).await;
+        assert_eq!((first.error_code, first.member_epoch, first.heartbeat_interval_ms), (0, 1, 5_000));
+        assert_eq!(owned(&first.assignment), Some(vec![0, 1, 2]));
+        let member = first.member_id.expect("an id is given");
+        let quiet = ConsumerGroupHeartbeatRequest::default().with_group_id(group("g")).with_member_id(member.clone()).with_member_epoch(1);
+        for version in 0..=1 {
+            let beaten = ask(&world, version, &quiet).await;
+            assert_eq!((beaten.error_code, beaten.member_epoch, beaten.assignment), (0, 1, None));
+            assert_eq!(ask(&world, version, &quiet.clone().with_member_epoch(3)).await.error_code, 110);
+        }
+        assert_eq!(ask(&world, 1, &joining("")).await.error_code, 42, "since version 1 clients make their ids");
+        assert_eq!(ask(&world, 1, &joining("b").with_rebalance_timeout_ms(-1)).await.error_code, 42);
+        assert_eq!(ask(&world, 1, &joining("b").with_server_assignor(Some(text("other")))).await.error_code, 112);
+        assert_eq!(ask(&world, 1, &joining("b").with_subscribed_topic_regex(Some(text("[")))).await.error_code, 128);
+        assert_eq!(ask(&world, 1, &joining("b").with_member_epoch(-3)).await.error_code, 42);
+        assert_eq!(ask(&world, 1, &joining("b").with_group_id(group(""))).await.error_code, 24);
+        for version in 0..=1 {
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group("g"), group("never")]);
+            let described = world.ask(version, &request.with_include_authorized_operations(true)).await;
+            let [found, never] = &described.groups[..] else { panic!("two groups") };
+            assert_eq!((found.error_code, &*found.group_state, found.group_epoch, &*found.assignor_name), (0, "Stable", 1, "uniform"));
+            let described = &found.members[0];
+            assert_eq!((&described.member_id, &*described.assignment.topic_partitions[0].topic_name.0), (&member, "t"));
+            assert_eq!((never.error_code, found.authorized_operations), (69, 3_400));
+        }
+        let listed = world.ask(5, &ListGroupsRequest::default()).await;
+        assert_eq!((&*listed.groups[0].group_type, &*listed.groups[0].group_state), ("Consumer", "Stable"));
+        let described = world.ask(6, &DescribeGroupsRequest::default().with_groups(vec![group("g")])).await;
+        assert_eq!(described.groups[0].error_code, 69, "it is not of the classic protocol");
+        assert_eq!(ask(&world, 1, &quiet.with_member_epoch(-1)).await.member_epoch, -1);
+    }
+
+    #[tokio::test]
+    async fn members_commit_and_look_in_their_epoch() {
+        let world = World::new();
+        world.create("t", 1, &[]).await;
+        let member = ask(&world, 1, &joining("a")).await.member_id.expect("an id");
+        assert_eq!(commit(&world, 9, "t", &member, 1).await, 0);
+        assert_eq!(commit(&world, 9, "t", &member, 2).await, 113);
+        assert_eq!(commit(&world, 9, "t", &text("b"), 1).await, 25);
+        let fetch = async |member: Option<&str>, epoch| {
+            let one = OffsetFetchRequestGroup::default()
+                .with_group_id(group("g"))
+                .with_member_id(member.map(text))
+                .with_member_epoch(epoch)
+                .with_topics(None);
+            let answer = world.ask(9, &OffsetFetchRequest::default().with_groups(vec![one])).await;
+            (answer.groups[0].error_code, answer.groups[0].topics.len())
+        };
+        assert_eq!((fetch(Some("a"), 1).await, fetch(None, -1).await), ((0, 1), (0, 1)));
+        assert_eq!((fetch(Some("a"), 2).await, fetch(Some("b"), 1).await), ((113, 0), (25, 0)));
+    }
+}

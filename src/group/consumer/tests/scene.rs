@@ -33,6 +33,7 @@ pub(super) fn joining(name: &str) -> Heartbeat {
         client_id: "client".into(),
         client_host: "/127.0.0.1".into(),
         rebalance_timeout: Some(REBALANCE),
+        session_timeout: None,
         names: Some(vec!["t1".into()]),
         pattern: None,
         assignor: None,
