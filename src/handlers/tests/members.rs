@@ -219,8 +219,8 @@ mod consumers {
             .with_topic_partitions(Some(vec![]))
     }
 
-    fn owned(assignment: &Option<Assignment>) -> Option<Vec<i32>> {
-        assignment.as_ref().map(|a| a.topic_partitions.iter().flat_map(|t| t.partitions.clone()).collect())
+    fn owned(assignment: Option<&Assignment>) -> Option<Vec<i32>> {
+        assignment.map(|a| a.topic_partitions.iter().flat_map(|t| t.partitions.clone()).collect())
     }
 
     async fn ask(world: &World, version: i16, request: &ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
@@ -233,7 +233,7 @@ mod consumers {
         world.create("t", 3, &[]).await;
         let first = ask(&world, 0, &joining("")).await;
         assert_eq!((first.error_code, first.member_epoch, first.heartbeat_interval_ms), (0, 1, 5_000));
-        assert_eq!(owned(&first.assignment), Some(vec![0, 1, 2]));
+        assert_eq!(owned(first.assignment.as_ref()), Some(vec![0, 1, 2]));
         let member = first.member_id.expect("an id is given");
         let quiet = ConsumerGroupHeartbeatRequest::default().with_group_id(group("g")).with_member_id(member.clone()).with_member_epoch(1);
         for version in 0..=1 {
