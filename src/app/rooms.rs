@@ -77,12 +77,20 @@ impl Rooms {
             },
             &tasks.group(),
         );
+        let fetch = FetchConfig {
+            max_bytes: config.fetch.max_bytes,
+            read_ahead_bytes: config.fetch.read_ahead_bytes,
+            look_every: REFRESH,
+            ..FetchConfig::default()
+        };
+        let metrics = parts.metrics.fetch.clone();
+        let reader = Arc::new(Reader::new(Arc::clone(&log), Arc::clone(&parts.reads), Arc::clone(&watermarks), metrics, fetch));
         Materializer::start(
             materialize_config(&config.materialize),
             MaterializeParts {
                 log: Arc::clone(&log),
                 metrics: parts.metrics.materializer.clone(),
-                on_round: on_round(&producer, &watermarks),
+                on_round: on_round(&producer, &reader, &watermarks),
                 wanted: wanted(&producer),
             },
             committed,
@@ -103,15 +111,7 @@ impl Rooms {
             materializer: parts.metrics.materializer.clone(),
         };
         start_sweeps(SweepConfig { producer_idle: config.materialize.producer_idle, period: SWEEP }, sweeps, &background);
-        let fetch = FetchConfig {
-            max_bytes: config.fetch.max_bytes,
-            read_ahead_bytes: config.fetch.read_ahead_bytes,
-            look_every: REFRESH,
-            ..FetchConfig::default()
-        };
-        let metrics = parts.metrics.fetch.clone();
-        let reader = Reader::new(log, Arc::clone(&parts.reads), Arc::clone(&watermarks), metrics, fetch);
-        Rooms { producer, reader: Arc::new(reader), watermarks, groups, background }
+        Rooms { producer, reader, watermarks, groups, background }
     }
 
     /// From now on nothing gathers and nobody waits for data: requests in flight end soon.
@@ -180,9 +180,10 @@ fn coordinator_parts(parts: &RoomParts) -> CoordinatorParts {
     }
 }
 
-fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
-    let (producer, watermarks) = (Arc::clone(producer), Arc::clone(watermarks));
+fn on_round(producer: &Arc<Producer>, reader: &Arc<Reader>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
+    let (producer, reader, watermarks) = (Arc::clone(producer), Arc::clone(reader), Arc::clone(watermarks));
     Arc::new(move |report| {
+        reader.learn(&report.heads, &report.segments);
         // Watermarks first: who is told that its record is in the log, and then reads, must find it there.
         watermarks.publish(&report.heads);
         producer.decide(&report.verdicts);

@@ -12,7 +12,7 @@ use super::{FetchConfig, FetchError, FetchLog, FetchRequest, FetchResponse, Fetc
 use crate::metastore::{Log, LogView, SegmentQuery};
 use crate::metrics::FetchMetrics;
 use crate::store::ReadRange;
-use crate::types::{Head, Offset, TopicPartition};
+use crate::types::{Head, Offset, Segment, TopicPartition};
 
 /// No fetch waits longer, whatever its client says.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
@@ -38,10 +38,8 @@ pub struct Reader {
 /// Whether what is known already counts as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// A log known to be read to its end is not asked for.
-    End,
-    /// Nor is one of which an earlier look-up found enough.
-    EndAndLeftovers,
+    /// A log known to be read to its end is not asked for, nor one of which enough is known.
+    Known,
     Nothing,
 }
 
@@ -67,11 +65,16 @@ impl Reader {
         Reader { metastore, server: Server::new(reads, &config), leftovers: Leftovers::default(), watermarks, metrics, config }
     }
 
+    /// What a round of this agent has written; to be told before the watermarks are, which wake those who want it.
+    pub fn learn(&self, heads: &[(TopicPartition, Head)], segments: &[Segment]) {
+        self.leftovers.learn(heads, segments);
+    }
+
     /// Answers when there are `min_bytes` to return, something is wrong with a log, or `max_wait` is over.
     pub async fn fetch(&self, mut request: FetchRequest) -> FetchResponse {
         request.max_bytes = request.max_bytes.min(self.config.max_bytes);
         let patient = request.min_bytes > 0 && !request.max_wait.is_zero();
-        let mut looks = self.look(&request.logs, if patient { Trust::EndAndLeftovers } else { Trust::Nothing }).await;
+        let mut looks = self.look(&request.logs, if patient { Trust::Known } else { Trust::Nothing }).await;
         if patient && self.missing(&request, &looks) > 0 {
             looks = self.wait(&request, looks).await;
         }
@@ -93,7 +96,7 @@ impl Reader {
             let waiting = self.watermarks.wait_for(&seen.collect::<Vec<_>>(), missing);
             waiting.until(deadline).await;
             drop(waiting);
-            looks = self.look(&request.logs, Trust::End).await;
+            looks = self.look(&request.logs, Trust::Known).await;
         }
     }
 
@@ -133,10 +136,10 @@ impl Reader {
         if head.high_watermark == log.from {
             return Some(Sight { view: Arc::new(LogView { head, segments: Vec::new() }), asked_at: Instant::now() });
         }
-        if trust == Trust::End || log.from < head.log_start {
+        if log.from < head.log_start {
             return None;
         }
-        let Sight { view, asked_at } = self.leftovers.find(log, age)?;
+        let Sight { view, asked_at } = self.leftovers.find(log, head.high_watermark, age)?;
         // The board's head is never older than the look-up's: an end that was told does not go back.
         Some(Sight { view: Arc::new(LogView { head, segments: view.segments.clone() }), asked_at })
     }

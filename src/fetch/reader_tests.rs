@@ -14,7 +14,7 @@ use crate::metastore::MetaError;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::tasks::Tasks;
-use crate::types::{ByteRange, ObjectId, Segment, Timestamp};
+use crate::types::{ByteRange, ObjectId, Timestamp};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_millis(10);
@@ -130,6 +130,27 @@ async fn a_look_up_is_one_statement_and_none_at_the_end() {
     let statements = world.statements() as u128;
     assert!(statements <= periods + 1, "{statements} statements in {periods} periods of waiting");
     assert!(tasks.stop(Duration::from_secs(1)).await);
+}
+
+/// What this agent's own round has written need not be asked for.
+#[tokio::test(start_paused = true)]
+async fn who_reads_the_end_is_served_from_what_the_round_wrote() {
+    let world = World::new(1);
+    let reader = world.reader(config());
+    reader.fetch(request(&[(0, 0)], MIB, MIB)).await;
+    for round in 0..3 {
+        let heads = world.append(&[(0, run(&[(1, 100)]))]);
+        let query = SegmentQuery { log: log(0), from: Offset(round), max_bytes: 1, max_segments: 1 };
+        let views = reader.metastore.segments(&[query]).await.expect("segments");
+        reader.learn(&heads, &views[0].as_ref().expect("a log").segments);
+        reader.watermarks.publish(&heads);
+    }
+    world.statements();
+    for from in 0..3 {
+        let answer = reader.fetch(patient(request(&[(0, from)], MIB, MIB), 1, 1)).await;
+        assert_eq!(all_offsets(&answer), [(from..3).collect::<Vec<_>>()]);
+    }
+    assert_eq!(world.statements(), 0);
 }
 
 /// Whole objects must not be downloaded for every batch, nor one after another.

@@ -76,7 +76,7 @@ impl Materializer {
                 Outcome::Busy { wanted: (self.parts.wanted)() }
             }
             Ok(Round::Done(report)) => {
-                self.parts.metrics.round(report.events, report.segments, report.oldest_event_age, began.elapsed());
+                self.parts.metrics.round(report.events, report.segments.len(), report.oldest_event_age, began.elapsed());
                 (self.parts.on_round)(&report);
                 Outcome::Done { full: report.more, empty: report.events == 0, next_due: report.next_due }
             }

@@ -152,7 +152,7 @@ pub struct RoundReport {
     /// round at once.
     pub more: bool,
     /// Segments written.
-    pub segments: usize,
+    pub segments: Vec<Segment>,
     /// The new ends of every log that changed.
     pub heads: Vec<(TopicPartition, Head)>,
     /// Verdicts decided (or completed, for parked batches).

@@ -73,7 +73,7 @@ pub(super) fn report(taken: &Taken, now: Timestamp, decisions: Decisions, next_d
     RoundReport {
         events: taken.events.len(),
         more: taken.more,
-        segments: decisions.segments.len(),
+        segments: decisions.segments,
         heads: decisions.heads.into_iter().collect(),
         verdicts: decisions.verdicts,
         next_due: due_in(next_deadline, now),

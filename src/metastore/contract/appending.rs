@@ -64,7 +64,7 @@ pub(super) async fn what_cannot_be_read_is_set_aside(backend: &dyn Backend) {
     let garbage = |number| WriteEvent { index: Bytes::from_static(b"\xffgarbage"), ..single(number, log, plain(1)) };
     append(&metastore, &[garbage(1), single(2, log, plain(1)), garbage(3)]).await;
     let report = round(&metastore).await;
-    assert_eq!((report.events, report.segments), (3, 1));
+    assert_eq!((report.events, report.segments.len()), (3, 1));
     assert_eq!(verdicts(&metastore, 2).await, Some(vec![at(0)]));
     assert_eq!(verdicts(&metastore, 1).await, None);
     assert_eq!(metastore.pending_events().await.expect("counted"), 0);

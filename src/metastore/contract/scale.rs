@@ -12,7 +12,7 @@ pub(super) async fn five_thousand_partitions_in_one_event(backend: &dyn Backend)
     let runs = || (0..5000).map(|p| (TopicPartition::new(id, p), vec![stamped(1, 0, 1), plain(1)]));
     append(&metastore, &[event(1, runs())]).await;
     let report = round(&metastore).await;
-    assert_eq!((report.segments, report.heads.len()), (5000, 5000));
+    assert_eq!((report.segments.len(), report.heads.len()), (5000, 5000));
     append(&metastore, &[event(2, runs())]).await;
     round(&metastore).await;
     let queries: Vec<_> = (0..5000).map(|p| from(TopicPartition::new(id, p), 2)).collect();
@@ -32,7 +32,7 @@ pub(super) async fn many_events_in_one_round(backend: &dyn Backend) {
     let events: Vec<_> = (0..700).map(|number| event(number, [(log, vec![plain(1)])])).collect();
     append(&metastore, &events).await;
     let report = round(&metastore).await;
-    assert_eq!((report.events, report.segments), (700, 700));
+    assert_eq!((report.events, report.segments.len()), (700, 700));
     let objects: Vec<_> = (0..700).map(object).collect();
     assert_eq!(metastore.find_events(&objects).await.expect("found").len(), 700);
     assert_eq!(metastore.verdicts(&objects).await.expect("verdicts").len(), 700);

@@ -134,7 +134,7 @@ pub(super) async fn events_carry_ids_not_names(backend: &dyn Backend) {
     metastore.create_topic(new, &name("topic-1"), 1, &BTreeMap::new()).await.expect("created");
     append(&metastore, &[single(2, TopicPartition::new(new, 0), plain(1)), single(3, TopicPartition::new(new, 1), plain(1))]).await;
     let report = round(&metastore).await;
-    assert_eq!((report.events, report.segments), (3, 1));
+    assert_eq!((report.events, report.segments.len()), (3, 1));
     let unknown = Some(vec![BatchVerdict::Rejected(RejectReason::UnknownLog)]);
     assert_eq!(verdicts(&metastore, 1).await, unknown);
     assert_eq!(verdicts(&metastore, 2).await, Some(vec![at(0)]));

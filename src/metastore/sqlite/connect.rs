@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Executor as _, Row as _, Sqlite, SqlitePool, Transaction};
 
 use super::SqliteMetastore;
 use super::errors::{committing, migrating, reading};
+use super::round_store::PREPARE;
 use crate::clock::Clock;
 use crate::metastore::announce::Subscribers;
 use crate::metastore::schema::{applied_is_known, schema_is_current};
@@ -19,6 +20,8 @@ use crate::metastore::{MetaError, Result};
 
 const DATABASE_FILE: &str = "metadata.db";
 const LOCK_FILE: &str = "lock";
+/// Nobody else works with the file while migrations run.
+const MIGRATION_WAIT: Duration = Duration::from_secs(10);
 
 /// How to open the file.
 #[derive(Debug, Clone)]
@@ -52,10 +55,12 @@ impl SqliteMetastore {
             .busy_timeout(wait)
             .pragma("temp_store", "memory")
             .pragma("cache_size", "-16384");
-        let writer = pool(1, wait).connect_with(options.clone()).await.map_err(reading)?;
-        let readers = pool(readers, wait).connect_lazy_with(options.create_if_missing(false).read_only(true));
+        let prepared = pool(1, wait).after_connect(|connection, _| Box::pin(async { connection.execute(PREPARE).await.map(drop) }));
+        let writer = prepared.connect_with(options.clone()).await.map_err(reading)?;
+        let readers = pool(readers, wait).connect_lazy_with(options.clone().create_if_missing(false).read_only(true));
         Ok(SqliteMetastore {
             file,
+            options,
             writer,
             readers,
             clock,
@@ -83,8 +88,11 @@ impl SqliteMetastore {
     pub(super) async fn apply_migrations(&self) -> Result<()> {
         let migrations = migrations();
         applied_is_known(&versions(&migrations), &self.applied_migrations().await?)?;
-        // No lock is needed: this process has the file for itself.
-        migrations.run(&self.writer).await.map_err(migrating)?;
+        // No lock is needed: this process has the file for itself. A connection of their own, since what rounds have prepared names tables that
+        // migrations may rename.
+        let unprepared = pool(1, MIGRATION_WAIT).connect_with(self.options.clone()).await.map_err(reading)?;
+        migrations.run(&unprepared).await.map_err(migrating)?;
+        unprepared.close().await;
         // For the same reason whoever still has a lease is dead: a broker that was killed comes back under the id it had.
         sqlx::query("DELETE FROM agents").execute(&self.writer).await.map(drop).map_err(reading)
     }

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::announce::Subscribers;
 use super::{Change, Changes, Metastore, Result};
@@ -37,6 +38,7 @@ use crate::clock::Clock;
 #[derive(Debug)]
 pub struct SqliteMetastore {
     file: PathBuf,
+    options: SqliteConnectOptions,
     /// One connection.
     writer: SqlitePool,
     readers: SqlitePool,

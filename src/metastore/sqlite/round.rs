@@ -1,19 +1,20 @@
-//! One round in SQLite: read what is pending and what it touches, decide, store, all in one transaction.
+//! One round in SQLite: read what is pending and what it touches, decide, store.
+//!
+//! Reading needs no transaction: the round has the only connection that writes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::connect::commit;
-use super::errors::reading;
+use super::errors::{committing, reading};
 use super::json::Rows;
 use super::round_store::store;
 use super::{SqliteMetastore, rows};
 use crate::metastore::round::{INDEX_BYTES, Taken, decode_parked, decode_verdicts, due_in, pending_event, report};
 use crate::metastore::{Decide, MetaError, Result, Round, RoundLimits, RoundReport};
 use crate::partition::{ParkedBatch, ProducerKey, ProducerState, Snapshot, Touched, touched};
-use crate::types::{Head, ObjectId, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
+use crate::types::{ObjectId, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 
 type Decoded<T> = std::result::Result<T, sqlx::Error>;
 
@@ -36,74 +37,76 @@ impl Drop for Rounding<'_> {
 impl SqliteMetastore {
     pub(super) async fn round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round> {
         let Some(_rounding) = Rounding::begin(&self.rounding) else { return Ok(Round::Busy) };
-        let mut transaction = self.begin().await?;
+        let mut connection = self.writer.acquire().await.map_err(reading)?;
         let now = self.clock.now();
-        let taken = take(&mut transaction, limits).await.map_err(reading)?;
-        let due = next_deadline(&mut transaction).await.map_err(reading)?;
+        let (taken, due) = take(&mut connection, limits).await.map_err(reading)?;
         if taken.events.is_empty() && due.is_none_or(|at| at > now) {
             return Ok(Round::Done(RoundReport { next_due: due_in(due, now), ..RoundReport::default() }));
         }
-        let snapshot = snapshot(&mut transaction, &taken, due.is_some(), now).await?;
+        let snapshot = snapshot(&mut connection, &taken, due.is_some(), now).await?;
         let decisions = decide(snapshot);
-        store(&mut transaction, &taken, &decisions, now).await.map_err(reading)?;
+        store(&mut connection, &taken, &decisions, now).await.map_err(committing)?;
         let any_parked = due.is_some() || !decisions.park.is_empty();
-        let next = if any_parked { next_deadline(&mut transaction).await.map_err(reading)? } else { None };
-        commit(transaction).await?;
+        // Stored is stored: that the next deadline cannot be read is no failure of this round. The next one will see it.
+        let next = if any_parked { next_deadline(&mut connection).await.unwrap_or(Some(now)) } else { None };
         Ok(Round::Done(report(&taken, now, decisions, next)))
     }
 }
 
-async fn take(transaction: &mut Transaction<'_, Sqlite>, limits: RoundLimits) -> Decoded<Taken> {
+/// What is pending, and when the first parked batch is due.
+async fn take(connection: &mut SqliteConnection, limits: RoundLimits) -> Decoded<(Taken, Option<Timestamp>)> {
     // One more than the limit is looked at, to know whether there is one.
     let pending = sqlx::query(
-        "SELECT object_id, object_bytes, body, created_at, total FROM \
+        "SELECT d.deadline, e.* FROM (SELECT min(deadline) AS deadline FROM parked_batches) d LEFT JOIN \
+         (SELECT object_id, object_bytes, body, created_at, total, id FROM \
          (SELECT *, sum(length(body)) OVER (ORDER BY id) - length(body) AS before, row_number() OVER (ORDER BY id) AS position, \
           count(*) OVER () AS total FROM (SELECT * FROM write_events ORDER BY id LIMIT ?1 + 1)) \
-         WHERE before < ?2 AND position <= ?1 ORDER BY id",
+         WHERE before < ?2 AND position <= ?1) e ORDER BY e.id",
     );
     let limit = i64::try_from(limits.events).unwrap_or(i64::MAX - 1);
-    let found = pending.bind(limit).bind(INDEX_BYTES.cast_signed()).fetch_all(&mut **transaction).await?;
-    let mut taken = Taken::default();
+    let found = pending.bind(limit).bind(INDEX_BYTES.cast_signed()).fetch_all(connection).await?;
+    let (mut taken, mut due) = (Taken::default(), None);
     for row in &found {
+        due = row.try_get::<Option<i64>, _>("deadline")?.map(Timestamp);
+        if row.try_get::<Option<i64>, _>("id")?.is_none() {
+            break;
+        }
         taken.more = rows::size::<usize>(row, "total")? > found.len();
         let at = rows::timestamp(row, "created_at")?;
         taken.oldest = Some(taken.oldest.map_or(at, |oldest| oldest.min(at)));
         taken.events.push(pending_event(rows::object(row)?, rows::size(row, "object_bytes")?, row.try_get("body")?));
     }
-    Ok(taken)
+    Ok((taken, due))
 }
 
-async fn next_deadline(transaction: &mut Transaction<'_, Sqlite>) -> Decoded<Option<Timestamp>> {
-    let first = sqlx::query("SELECT min(deadline) AS deadline FROM parked_batches").fetch_one(&mut **transaction).await?;
+async fn next_deadline(connection: &mut SqliteConnection) -> Decoded<Option<Timestamp>> {
+    let first = sqlx::query("SELECT min(deadline) AS deadline FROM parked_batches").fetch_one(connection).await?;
     Ok(first.try_get::<Option<i64>, _>("deadline")?.map(Timestamp))
 }
 
-async fn snapshot(transaction: &mut Transaction<'_, Sqlite>, taken: &Taken, any_parked: bool, now: Timestamp) -> Result<Snapshot> {
+async fn snapshot(connection: &mut SqliteConnection, taken: &Taken, any_parked: bool, now: Timestamp) -> Result<Snapshot> {
     let mut snapshot = Snapshot { events: taken.events.clone(), now, ..Snapshot::default() };
     if any_parked {
         let logs = touched(&taken.events, &[]).logs;
-        let (parked, verdicts) = load_parked(transaction, &logs, now).await?;
+        let (parked, verdicts) = load_parked(connection, &logs, now).await?;
         snapshot.parked_verdicts = decode_verdicts(verdicts)?;
         snapshot.parked = parked;
     }
-    let Touched { logs, producers } = touched(&taken.events, &snapshot.parked);
-    snapshot.heads = load_heads(transaction, &logs).await.map_err(reading)?.into_iter().collect();
-    if !producers.is_empty() {
-        snapshot.producers = load_producers(transaction, &producers).await?.into_iter().collect();
-    }
+    let touched = touched(&taken.events, &snapshot.parked);
+    load_states(connection, &touched, &mut snapshot).await?;
     Ok(snapshot)
 }
 
 type Parked = (Vec<ParkedBatch>, Vec<(ObjectId, Vec<u8>)>);
 
 /// The parked batches of `logs`, and of every log where one is due.
-async fn load_parked(transaction: &mut Transaction<'_, Sqlite>, logs: &BTreeSet<TopicPartition>, now: Timestamp) -> Result<Parked> {
+async fn load_parked(connection: &mut SqliteConnection, logs: &BTreeSet<TopicPartition>, now: Timestamp) -> Result<Parked> {
     let parked = sqlx::query(
         "SELECT p.object_id, p.run, p.batch, p.deadline, p.body, o.verdict FROM parked_batches p JOIN objects o USING (object_id) \
          WHERE (p.topic_id, p.partition) IN (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) \
          UNION SELECT topic_id, partition FROM parked_batches WHERE deadline <= ?2) ORDER BY p.id",
     );
-    let found = parked.bind(Rows::of_logs(logs)).bind(now.0).fetch_all(&mut **transaction).await.map_err(reading)?;
+    let found = parked.bind(Rows::of_logs(logs)).bind(now.0).fetch_all(connection).await.map_err(reading)?;
     let (mut parked, mut verdicts) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
     for row in &found {
         let object = rows::object(row).map_err(reading)?;
@@ -115,29 +118,30 @@ async fn load_parked(transaction: &mut Transaction<'_, Sqlite>, logs: &BTreeSet<
     Ok((parked, verdicts))
 }
 
-async fn load_heads(transaction: &mut Transaction<'_, Sqlite>, logs: &BTreeSet<TopicPartition>) -> Decoded<Vec<(TopicPartition, Head)>> {
-    let heads = sqlx::query(
-        "SELECT p.topic_id, p.partition, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes \
-         FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1",
-    );
-    let found = heads.bind(Rows::of_logs(logs)).fetch_all(&mut **transaction).await?;
-    found.iter().map(|row| Ok((rows::log(row)?, rows::head(row)?))).collect()
-}
-
-async fn load_producers(
-    transaction: &mut Transaction<'_, Sqlite>,
-    keys: &BTreeSet<ProducerKey>,
-) -> Result<Vec<(ProducerKey, ProducerState)>> {
+/// Heads and producer states of what a round touches, in one call.
+async fn load_states(connection: &mut SqliteConnection, touched: &Touched, snapshot: &mut Snapshot) -> Result<()> {
+    // Parameters have names, as numbered ones would count anew in each statement.
     let states = sqlx::query(
-        "SELECT s.* FROM json_each(?1) j CROSS JOIN producer_states s \
+        "SELECT NULL AS producer_id, p.topic_id, p.partition, p.log_start, p.high_watermark, p.last_stable, \
+           p.max_timestamp AS head_max_timestamp, p.bytes \
+         FROM json_each($1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1; \
+         SELECT s.* FROM json_each($2) j CROSS JOIN producer_states s \
          ON s.topic_id = unhex(j.value ->> 0) AND s.partition = j.value ->> 1 AND s.producer_id = j.value ->> 2",
     );
     let mut wanted = Rows::new();
-    for (log, producer) in keys {
+    for (log, producer) in &touched.producers {
         wanted.row().log(log).int(producer.0);
     }
-    let found = states.bind(wanted.finish()).fetch_all(&mut **transaction).await.map_err(reading)?;
-    found.iter().map(producer_state).collect()
+    let found = states.bind(Rows::of_logs(&touched.logs)).bind(wanted.finish()).fetch_all(connection).await.map_err(reading)?;
+    for row in &found {
+        if row.try_get::<Option<i64>, _>("producer_id").map_err(reading)?.is_some() {
+            let (key, state) = producer_state(row)?;
+            snapshot.producers.insert(key, state);
+        } else {
+            snapshot.heads.insert(rows::log(row).map_err(reading)?, rows::head(row).map_err(reading)?);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn producer_state(row: &sqlx::sqlite::SqliteRow) -> Result<(ProducerKey, ProducerState)> {

@@ -1,57 +1,70 @@
-//! Storing what a round decided: one statement a table, all in one go. Each call to SQLite crosses to its thread and back, which costs more
-//! than most of the statements.
+//! Storing what a round decided: one statement, and so one transaction and one call. Each call to SQLite crosses to its thread and back, which costs
+//! more than most of what it does.
 
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::json::Rows;
 use crate::metastore::round::{Taken, encode_parked};
 use crate::partition::Decisions;
 use crate::types::Timestamp;
 
-type Tx<'a> = Transaction<'a, Sqlite>;
 type Done = Result<(), sqlx::Error>;
 
-/// Parameters have names (`$1`), as numbered ones would count anew in each statement. Every one is a JSON array of rows, which may be
-/// empty: verdicts, events, segments, heads, producers, unparked and parked batches.
+/// What the writing connection is told when it opens: a row inserted into `round` is a round stored. Each column is a JSON array of rows, which may be
+/// empty. It is temporary because it is code: the file holds data only.
 ///
 /// New objects come from their pending events; those with batches that had been parked are there already. A log's start is not a round's to change.
-const STORE: &str = "\
-    UPDATE objects SET verdict = unhex(j.value ->> 1) FROM json_each($1) j WHERE object_id = unhex(j.value ->> 0); \
+pub(super) const PREPARE: &str = "\
+    CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked) AS SELECT 0, 0, 0, 0, 0, 0, 0; \
+    CREATE TEMP TRIGGER store_round INSTEAD OF INSERT ON round BEGIN \
+    UPDATE objects SET verdict = unhex(j.value ->> 1) FROM json_each(NEW.verdicts) j WHERE object_id = unhex(j.value ->> 0); \
     INSERT INTO objects (object_id, node, bytes, created_at, decided_at, verdict) \
         SELECT e.object_id, e.node, e.object_bytes, e.created_at, j.value ->> 2, unhex(j.value ->> 1) \
-        FROM json_each($1) j CROSS JOIN write_events e ON e.object_id = unhex(j.value ->> 0); \
-    DELETE FROM write_events WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each($2)); \
+        FROM json_each(NEW.verdicts) j CROSS JOIN write_events e ON e.object_id = unhex(j.value ->> 0); \
+    DELETE FROM write_events WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each(NEW.events)); \
     INSERT INTO segments (topic_id, partition, last_offset, base_offset, object_id, byte_start, byte_len, record_count, \
         max_timestamp, max_timestamp_so_far, level) \
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6, value ->> 7, \
-        value ->> 8, value ->> 9, value ->> 10 FROM json_each($3); \
+        value ->> 8, value ->> 9, value ->> 10 FROM json_each(NEW.segments); \
     UPDATE partitions SET high_watermark = j.value ->> 2, last_stable = j.value ->> 3, max_timestamp = j.value ->> 4, \
-        bytes = j.value ->> 5 FROM json_each($4) j WHERE topic_id = unhex(j.value ->> 0) AND partition = j.value ->> 1; \
+        bytes = j.value ->> 5 FROM json_each(NEW.heads) j WHERE topic_id = unhex(j.value ->> 0) AND partition = j.value ->> 1; \
     INSERT INTO producer_states (topic_id, partition, producer_id, epoch, batches, last_used) \
-        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5 FROM json_each($5) WHERE true \
+        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5 FROM json_each(NEW.producers) WHERE true \
         ON CONFLICT (topic_id, partition, producer_id) DO UPDATE SET epoch = excluded.epoch, batches = excluded.batches, \
         last_used = excluded.last_used; \
     DELETE FROM parked_batches WHERE (object_id, run, batch) IN \
-        (SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each($6)); \
+        (SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(NEW.unparked)); \
     INSERT INTO parked_batches (object_id, run, batch, topic_id, partition, deadline, body) \
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, unhex(value ->> 6) \
-        FROM json_each($7) ORDER BY key";
+        FROM json_each(NEW.parked) ORDER BY key; \
+    END";
 
-pub(super) async fn store(transaction: &mut Tx<'_>, taken: &Taken, decisions: &Decisions, now: Timestamp) -> Done {
-    set_aside(transaction, decisions).await?;
-    let store = sqlx::query(STORE).bind(verdicts(decisions, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
+/// Stores a round. After an error it is unknown whether that happened.
+pub(super) async fn store(connection: &mut SqliteConnection, taken: &Taken, decisions: &Decisions, now: Timestamp) -> Done {
+    if decisions.set_aside.is_empty() {
+        return store_decided(connection, taken, decisions, now).await;
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    set_aside(&mut transaction, decisions).await?;
+    store_decided(&mut transaction, taken, decisions, now).await?;
+    transaction.commit().await
+}
+
+async fn store_decided(connection: &mut SqliteConnection, taken: &Taken, decisions: &Decisions, now: Timestamp) -> Done {
+    let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+    let store = store.bind(verdicts(decisions, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
     let store = store.bind(segments(decisions)).bind(heads(decisions)).bind(producers(decisions));
-    store.bind(unparked(decisions)).bind(parked(decisions)).execute(&mut **transaction).await?;
+    store.bind(unparked(decisions)).bind(parked(decisions)).execute(connection).await?;
     Ok(())
 }
 
-async fn set_aside(transaction: &mut Tx<'_>, decisions: &Decisions) -> Done {
+async fn set_aside(connection: &mut SqliteConnection, decisions: &Decisions) -> Done {
     for (object, reason) in &decisions.set_aside {
         let aside = sqlx::query(
             "INSERT INTO set_aside_events (object_id, node, object_bytes, body, created_at, reason) \
              SELECT object_id, node, object_bytes, body, created_at, ?2 FROM write_events WHERE object_id = ?1",
         );
-        aside.bind(object.0.as_slice()).bind(reason).execute(&mut **transaction).await?;
+        aside.bind(object.0.as_slice()).bind(reason).execute(&mut *connection).await?;
     }
     Ok(())
 }

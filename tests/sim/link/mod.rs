@@ -140,7 +140,7 @@ impl Link {
             parked += u64::from(sight == Sight::BatchParked);
             self.world.sights.saw(sight, 1);
         }
-        self.world.trace.note("round", format_args!("{} events, {} segments, {parked} parked", report.events, report.segments));
+        self.world.trace.note("round", format_args!("{} events, {} segments, {parked} parked", report.events, report.segments.len()));
     }
 }
 
