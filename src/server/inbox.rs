@@ -117,7 +117,7 @@ impl Inbox {
     /// Waits for bytes and takes what is there.
     async fn read(&mut self, total: Option<usize>, config: &ServerConfig) -> Result<(), ReadError> {
         if self.arrived.is_empty() {
-            self.arrived = BytesMut::new();
+            self.give_room_back();
             self.began = Instant::now();
         }
         let deadline = self.deadline(config);
@@ -129,9 +129,16 @@ impl Inbox {
             match self.socket.try_read_buf(&mut (&mut self.arrived).limit(most)) {
                 Ok(0) => return Err(ReadError::Closed),
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Readiness often outlives the bytes: the room was taken in vain, and may have to be kept for as long as the client is silent.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.give_room_back(),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    fn give_room_back(&mut self) {
+        if self.arrived.is_empty() {
+            self.arrived = BytesMut::new();
         }
     }
 
