@@ -2,6 +2,7 @@
 
 mod backends;
 mod files;
+mod ready;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -10,14 +11,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use ready::Ready;
 pub use rooms::{RoomParts, Rooms};
 
-use crate::admin::{Admin, AdminError, Readiness};
+use crate::admin::{Admin, AdminError};
 use crate::budget::Budget;
 use crate::cache::{CacheConfig, ObjectCache};
 use crate::clock::{Clock, Ids, RandomIds, SystemClock};
@@ -162,7 +163,8 @@ impl App {
         let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
-        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
+        let ready = Arc::new(Ready::new(Arc::clone(&metastore), Arc::clone(&store), stopping.clone()));
+        let admin = start_admin(&config, &metrics, &ready, &tasks).await?;
 
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
@@ -186,14 +188,12 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
+        ready.started(Arc::clone(&rooms.producer));
         let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), agent.clone()) };
         let handlers = Handlers::new(handler_config, broker_parts(&parts, &rooms));
         let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
         let budget = Budget::new(config.buffer.max_bytes);
-        metrics.watch_held({
-            let budget = budget.clone();
-            move || budget.used()
-        });
+        watch(&metrics, &budget, config.buffer.max_bytes, &rooms, &metastore, &agent);
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
         let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
         app.announce(&agent, &cluster_id, &store.describe());
@@ -326,36 +326,20 @@ fn server_config(config: &Config) -> ServerConfig {
     }
 }
 
-/// Metastore and store can be used, and no shutdown has begun.
-#[derive(Debug)]
-struct Ready {
-    metastore: Arc<dyn Metastore>,
-    store: Arc<dyn ObjectStore>,
-    stopping: CancellationToken,
-}
-
-#[async_trait]
-impl Readiness for Ready {
-    async fn ready(&self) -> Result<(), String> {
-        let (metastore, store) = futures_util::future::join(self.metastore.check(), self.store.check()).await;
-        let stopping = self.stopping.is_cancelled().then(|| "the agent is shutting down".to_owned());
-        let missing = [stopping, metastore.err().map(|e| e.to_string()), store.err().map(|e| e.to_string())];
-        let missing: Vec<String> = missing.into_iter().flatten().collect();
-        if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+/// What is asked for its state only when somebody looks at the metrics.
+fn watch(metrics: &Metrics, budget: &Budget, most: u64, rooms: &Rooms, metastore: &Arc<dyn Metastore>, agent: &Agent) {
+    let (budget, producer, database) = (budget.clone(), Arc::clone(&rooms.producer), Arc::clone(metastore));
+    metrics.watch_held(most, move || budget.used());
+    metrics.watch_stalled(move || producer.stalled().unwrap_or_default());
+    if metastore.pool().is_some() {
+        metrics.watch_pool(move || database.pool().unwrap_or_default());
     }
+    metrics.identify(agent.node.0, env!("CARGO_PKG_VERSION"));
 }
 
-async fn start_admin(
-    config: &Config,
-    metastore: &Arc<dyn Metastore>,
-    store: &Arc<dyn ObjectStore>,
-    metrics: &Arc<Metrics>,
-    stopping: &CancellationToken,
-    tasks: &Tasks,
-) -> Result<Option<Admin>, AdminError> {
+async fn start_admin(config: &Config, metrics: &Arc<Metrics>, ready: &Arc<Ready>, tasks: &Tasks) -> Result<Option<Admin>, AdminError> {
     let Some(port) = config.metrics_port else { return Ok(None) };
-    let ready = Ready { metastore: Arc::clone(metastore), store: Arc::clone(store), stopping: stopping.clone() };
-    Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::new(ready), tasks).await.map(Some)
+    Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::clone(ready) as _, tasks).await.map(Some)
 }
 
 #[cfg(test)]

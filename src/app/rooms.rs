@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Ids};
 use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
-use crate::fetch::{FetchConfig, Reader, Watermarks};
+use crate::fetch::{FetchConfig, Looked, Reader, Watermarks};
 use crate::group::consumer::Assignor;
 use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
@@ -82,6 +82,8 @@ impl Rooms {
             MaterializeParts {
                 log: Arc::clone(&log),
                 metrics: parts.metrics.materializer.clone(),
+                jobs: parts.metrics.jobs.clone(),
+                clock: Arc::clone(&parts.clock),
                 on_round: on_round(&producer, &watermarks),
                 wanted: wanted(&producer),
             },
@@ -91,8 +93,8 @@ impl Rooms {
         let groups = Coordinator::start(group_settings(&config.groups), coordinator_parts(parts), &background);
         let changes: Arc<dyn Changes> = Arc::clone(&parts.metastore) as _;
         listen_for_changes(&changes, &producer, &watermarks, &groups, &background);
-        look_for_verdicts(&producer, &background);
-        watermarks.spawn_refresh(&background, &log, REFRESH);
+        look_for_verdicts(&producer, parts, &background);
+        watermarks.spawn_refresh(&background, &log, REFRESH, looked(parts));
         let topics: Arc<dyn Topics> = Arc::clone(&parts.metastore) as _;
         let sweeps = SweepParts {
             topics,
@@ -224,14 +226,28 @@ fn listen_for_changes(
     });
 }
 
+/// What is noted of each look for records that nobody announced.
+fn looked(parts: &RoomParts) -> Looked {
+    let (fetch, jobs, clock) = (parts.metrics.fetch.clone(), parts.metrics.jobs.clone(), Arc::clone(&parts.clock));
+    Arc::new(move |unheard| {
+        fetch.lagged(unheard);
+        jobs.succeeded("watermarks", clock.now());
+    })
+}
+
 /// The fallback for announcements that were lost.
-fn look_for_verdicts(producer: &Arc<Producer>, tasks: &Tasks) {
-    let producer = Arc::clone(producer);
-    tasks.spawn_loop("look_for_verdicts", LOOK, Nudge::default(), move || {
-        let producer = Arc::clone(&producer);
+fn look_for_verdicts(producer: &Arc<Producer>, parts: &RoomParts, tasks: &Tasks) {
+    const JOB: &str = "look_for_verdicts";
+    let (producer, jobs, clock) = (Arc::clone(producer), parts.metrics.jobs.clone(), Arc::clone(&parts.clock));
+    tasks.spawn_loop(JOB, LOOK, Nudge::default(), move || {
+        let (producer, jobs, clock) = (Arc::clone(&producer), jobs.clone(), Arc::clone(&clock));
         async move {
-            if let Err(error) = producer.look_for_verdicts().await {
-                tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+            match producer.look_for_verdicts().await {
+                Ok(()) => jobs.succeeded(JOB, clock.now()),
+                Err(error) => {
+                    jobs.failed(JOB);
+                    tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+                }
             }
             Progress::Idle
         }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{
     Agent, Beat, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupChange, GroupConfigs, GroupLabel, GroupRow,
     GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError, Metastore, Offsets,
-    Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
+    PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
 use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
@@ -176,7 +176,7 @@ impl Log for Flaky {
         self.change(Operation::Round, self.inner.run_round(limits, decide)).await
     }
 
-    async fn pending_events(&self) -> Result<u64> {
+    async fn pending_events(&self) -> Result<PendingEvents> {
         self.look(self.inner.pending_events()).await
     }
 
@@ -323,6 +323,10 @@ impl Metastore for Flaky {
 
     async fn check_schema(&self) -> Result<()> {
         self.look(self.inner.check_schema()).await
+    }
+
+    async fn check_migrations(&self) -> Result<()> {
+        self.look(self.inner.check_migrations()).await
     }
 
     async fn close(&self) {

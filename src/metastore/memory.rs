@@ -250,6 +250,10 @@ impl Metastore for MemoryMetastore {
         Ok(())
     }
 
+    async fn check_migrations(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn close(&self) {}
 
     fn describe(&self) -> String {

@@ -35,6 +35,7 @@ use bytes::Bytes;
 pub use error::MetaError;
 pub use groups::{Beat, GroupChange, GroupLabel, GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept};
 
+use crate::metrics::PoolUse;
 use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState, Snapshot, TrimRefused, TrimTo};
 use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
 
@@ -143,6 +144,16 @@ pub enum Round {
     Done(RoundReport),
 }
 
+/// Write events that no round has taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PendingEvents {
+    pub count: u64,
+    /// Age of the oldest, by the metastore's clock; `None` if there is none.
+    pub oldest: Option<Duration>,
+    /// Events that could not be read and wait for a human; not part of `count`.
+    pub set_aside: u64,
+}
+
 /// What everyone who waits wants to know about a finished round.
 #[derive(Debug, Clone, Default)]
 pub struct RoundReport {
@@ -197,8 +208,8 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Runs one round: takes the lock, reads pending events and what they touch, decides, stores, commits, announces.
     async fn run_round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round>;
 
-    /// Number of pending events.
-    async fn pending_events(&self) -> Result<u64>;
+    /// What no round has taken yet.
+    async fn pending_events(&self) -> Result<PendingEvents>;
 
     /// Heads in the order asked; `None` where topic or partition does not exist.
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>>;
@@ -343,9 +354,18 @@ pub trait Metastore: Topics + Log + LogAdmin + Offsets + Groups + GroupConfigs +
     /// Fails with a clear error unless the schema is the one this binary was built for.
     async fn check_schema(&self) -> Result<()>;
 
+    /// Fails if the schema lacks something this binary needs. One that is newer passes: in an upgrade migrations come before binaries, and agents that
+    /// run must not all stop serving at that moment.
+    async fn check_migrations(&self) -> Result<()>;
+
     /// Waits for what is under way and closes all connections.
     async fn close(&self);
 
     /// What the start line says of it: kind and place, no secrets.
     fn describe(&self) -> String;
+
+    /// How its connections are used; `None` where there are none to run out of.
+    fn pool(&self) -> Option<PoolUse> {
+        None
+    }
 }

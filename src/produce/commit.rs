@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ProduceError;
+use super::movement::Movement;
 use super::tickets::Unsettled;
 use crate::metastore::{Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
@@ -65,6 +66,7 @@ impl Outage {
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
     pub(super) unsettled: Arc<Unsettled>,
+    pub(super) movement: Arc<Movement>,
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
@@ -123,6 +125,7 @@ impl Committer {
                 }
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
                 self.unsettled.fail(head.object, &from_store(error));
+                self.movement.gave_up();
             }
         }
     }
@@ -140,10 +143,12 @@ impl Committer {
                     self.metrics.flushed(Flush::Success, sealed_at.elapsed());
                     self.metrics.event(stored.bytes, stored.records);
                     self.unsettled.durable(object);
+                    self.movement.got_through();
                 }
                 Err(error) => {
                     self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
                     self.unsettled.fail(object, &ProduceError::Unavailable(error.to_string()));
+                    self.movement.gave_up();
                 }
             }
         }

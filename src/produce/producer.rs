@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::buffer::{Buffer, Group, SealRule};
 use super::commit::{Committer, InFlight, Outage, Stored};
+use super::movement::Movement;
 use super::tickets::{Stub, Unsettled, stubs_of};
 use super::upload::{self, Patience};
 use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
@@ -53,6 +54,7 @@ pub struct Producer {
     /// Something was added, or gathering ends.
     changed: Notify,
     unsettled: Arc<Unsettled>,
+    movement: Arc<Movement>,
     tasks: Tasks,
 }
 
@@ -75,12 +77,13 @@ impl Producer {
     /// Starts the sealing and the committing task in `tasks`.
     #[must_use]
     pub fn start(config: ProduceConfig, parts: ProduceParts, tasks: &Tasks) -> Arc<Producer> {
-        let unsettled = Arc::new(Unsettled::default());
+        let (unsettled, movement) = (Arc::new(Unsettled::new(parts.metrics.clone())), Arc::new(Movement::default()));
         let producer = Arc::new(Producer {
             config,
             gathering: Mutex::default(),
             changed: Notify::new(),
             unsettled: Arc::clone(&unsettled),
+            movement: Arc::clone(&movement),
             tasks: tasks.clone(),
             parts,
         });
@@ -89,6 +92,7 @@ impl Producer {
         let committer = Committer {
             log: Arc::clone(&parts.log),
             unsettled,
+            movement,
             metrics: parts.metrics.clone(),
             committed: parts.committed.clone(),
             of_store: Outage::default(),
@@ -133,6 +137,12 @@ impl Producer {
         Ok(())
     }
 
+    /// For how long uploads and commits have not moved, if something waits for them.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Duration> {
+        self.movement.stalled()
+    }
+
     /// From now on everything is sealed at once.
     pub fn hurry(&self) {
         self.lock().hurry = true;
@@ -164,8 +174,10 @@ impl Producer {
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
             self.unsettled.expect(object, stubs_of(&mut sealed.groups));
+            self.movement.began();
             if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, upload }).await.is_err() {
                 self.unsettled.fail(object, &ProduceError::ShuttingDown);
+                self.movement.gave_up();
                 return;
             }
             let producer = Arc::clone(&self);

@@ -28,6 +28,7 @@ struct Stage {
     producer: Arc<Producer>,
     store: Arc<FlakyStore>,
     metastore: Arc<dyn Metastore>,
+    metrics: Metrics,
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
@@ -36,16 +37,17 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
     memory.create_topic(TOPIC, &TopicName::parse("t").expect("a name"), 2, &BTreeMap::new()).await.expect("created");
     let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
     let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
+    let metrics = Metrics::new().expect("metrics");
     let parts = ProduceParts {
         store: Arc::clone(&store) as _,
         log: Arc::clone(&metastore) as _,
         ids,
         node: NodeId(1),
-        metrics: Metrics::new().expect("metrics").buffer.clone(),
+        metrics: metrics.buffer.clone(),
         keep: Arc::new(|_, _| Box::pin(async {})),
         committed: Nudge::default(),
     };
-    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore }
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics }
 }
 
 impl Stage {
@@ -204,13 +206,17 @@ async fn deferred_batches_are_answered_when_durable_and_still_get_their_offsets(
 async fn verdicts_of_other_agents_rounds_are_found() {
     let stage = stage(CONFIG, Odds::default()).await;
     let ticket = stage.send(0, 10, Wait::Verdict);
-    while !stage.producer.awaits_verdicts() || stage.metastore.pending_events().await.expect("a count") == 0 {
+    while !stage.producer.awaits_verdicts() || stage.metastore.pending_events().await.expect("a count").count == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
     let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
     stage.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("another agent's round");
+    tokio::time::sleep(Duration::from_millis(80)).await;
     stage.producer.look_for_verdicts().await.expect("a look");
+    let text = stage.metrics.render().expect("text");
+    let bucket = |le: &str, count: u32| format!("yaks_buffer_commit_to_offset_seconds_bucket{{le=\"{le}\"}} {count}");
+    assert!(text.contains(&bucket("0.05", 0)) && text.contains(&bucket("0.1", 1)), "{text}");
     assert_eq!(ticket.await.expect("settled").expect("appended"), Appended::At(Offset(0)));
 }
 
