@@ -2,6 +2,7 @@
 
 mod backends;
 mod files;
+mod health;
 mod ready;
 mod rooms;
 
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub use health::ask_health;
 use ready::Ready;
 pub use rooms::{RoomParts, Rooms};
 
@@ -31,6 +33,7 @@ use crate::server::{Listening, Server, ServerConfig, ServerMetrics};
 use crate::store::measured::MeasuredStore;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
+use crate::traces::{Collector, TraceConfig, Traces, TracesError};
 use crate::types::NodeId;
 use crate::upkeep::{Lease, LeaseError};
 
@@ -52,6 +55,8 @@ pub enum StartError {
     Metrics(#[from] MetricsError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("the broker cannot listen on {host}:{port}: {error}; set YAKS_BROKER_PORT to a free port, or to 0 for any")]
     Listen { host: String, port: u16, error: std::io::Error },
     #[error("signals cannot be received: {0}")]
@@ -166,11 +171,13 @@ impl App {
         let ready = Arc::new(Ready::new(Arc::clone(&metastore), Arc::clone(&store), stopping.clone()));
         let admin = start_admin(&config, &metrics, &ready, &tasks).await?;
 
+        let collector = config.traces.as_ref().map(|traces| Collector::at(&traces.endpoint)).transpose()?;
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
         let agent = Agent { node: lease.node, ..agent };
+        let traces = start_traces(&config, collector, &agent, &metrics, &tasks);
         let lost = CancellationToken::new();
         let on_lost = lost.clone();
         lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
@@ -186,12 +193,13 @@ impl App {
             ids: Arc::clone(&ids),
             node: lease.node,
             metrics: Arc::clone(&metrics),
+            traces: traces.clone(),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
         ready.started(Arc::clone(&rooms.producer));
         let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), agent.clone()) };
         let handlers = Handlers::new(handler_config, broker_parts(&parts, &rooms));
-        let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
+        let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone(), traces };
         let budget = Budget::new(config.buffer.max_bytes);
         watch(&metrics, &budget, config.buffer.max_bytes, &rooms, &metastore, &agent);
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
@@ -324,6 +332,12 @@ fn server_config(config: &Config) -> ServerConfig {
         idle_timeout: config.connections.idle,
         ..ServerConfig::default()
     }
+}
+
+fn start_traces(config: &Config, collector: Option<Collector>, agent: &Agent, metrics: &Metrics, tasks: &Tasks) -> Traces {
+    let (Some(settings), Some(collector)) = (&config.traces, collector) else { return Traces::off() };
+    let config = TraceConfig { sample_ratio: settings.sample_ratio, node: agent.node.0, version: env!("CARGO_PKG_VERSION") };
+    Traces::start(collector, &config, metrics.traces.clone(), tasks)
 }
 
 /// What is asked for its state only when somebody looks at the metrics.

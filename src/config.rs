@@ -56,6 +56,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     pub lease_heartbeat: Duration,
     pub shutdown_timeout: Duration,
+    /// None are sent without.
+    pub traces: Option<TraceSettings>,
     pub log: LogSettings,
 }
 
@@ -148,6 +150,14 @@ pub struct ConnectionSettings {
     pub idle: Duration,
 }
 
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    pub endpoint: String,
+    /// From 0 to 1.
+    pub sample_ratio: f64,
+}
+
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     pub filter: String,
@@ -207,6 +217,7 @@ impl Config {
             lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
             lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,
             shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 0)?,
+            traces: traces(&read)?,
             log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
         };
         read.at_most("GROUPCACHE_HEARTBEAT_MS", config.lease_heartbeat * 2, "GROUPCACHE_LEASE_TTL_MS", config.lease_ttl)?;
@@ -236,6 +247,14 @@ fn ours() -> Result<Vec<(String, String)>, ConfigError> {
 fn metrics_port(read: &settings::Reader<'_>) -> Result<Option<u16>, ConfigError> {
     let port = read.number("METRICS_PORT", 0, u16::MAX)?;
     Ok((read.flag("OTEL_ENABLED")? || read.is_set("METRICS_PORT")).then_some(port))
+}
+
+fn traces(read: &settings::Reader<'_>) -> Result<Option<TraceSettings>, ConfigError> {
+    let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    let sample_ratio = read.optional("OTEL_TRACES_SAMPLE_RATIO", "a number from 0 to 1", ratio)?.unwrap_or(1.0);
+    let url = |text: &str| text.strip_prefix("http://").filter(|rest| !rest.is_empty()).map(|_| text.to_owned());
+    let endpoint = read.optional("OTEL_TRACES_ENDPOINT", "a URL that begins with http:// (for TLS, put a collector beside the agent)", url)?;
+    Ok(endpoint.map(|endpoint| TraceSettings { endpoint, sample_ratio }))
 }
 
 fn backends(read: &settings::Reader<'_>, mode: Mode, data_dir: Option<PathBuf>) -> Result<Backends, ConfigError> {

@@ -80,6 +80,7 @@ mod tests {
     use crate::store::flaky::{FlakyStore, Mishap};
     use crate::store::memory::MemoryStore;
     use crate::tasks::{Nudge, Tasks};
+    use crate::traces::Traces;
     use crate::types::{NodeId, TopicId, TopicName, TopicPartition};
 
     const CONFIG: ProduceConfig = ProduceConfig {
@@ -110,6 +111,7 @@ mod tests {
             ids,
             node: NodeId(1),
             metrics: metrics.buffer.clone(),
+            traces: Traces::off(),
             keep: Arc::new(|_, _| Box::pin(async {})),
             committed: Nudge::default(),
         };

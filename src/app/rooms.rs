@@ -17,6 +17,7 @@ use crate::partition::Rules;
 use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
 use crate::store::{ObjectStore, ReadRange};
 use crate::tasks::{Nudge, Progress, Tasks};
+use crate::traces::Traces;
 use crate::types::NodeId;
 use crate::upkeep::{SweepConfig, SweepParts, start_sweeps};
 
@@ -37,6 +38,7 @@ pub struct RoomParts {
     pub ids: Arc<dyn Ids>,
     pub node: NodeId,
     pub metrics: Arc<Metrics>,
+    pub traces: Traces,
 }
 
 impl std::fmt::Debug for RoomParts {
@@ -72,6 +74,7 @@ impl Rooms {
                 ids: Arc::clone(&parts.ids),
                 node: parts.node,
                 metrics: parts.metrics.buffer.clone(),
+                traces: parts.traces.clone(),
                 keep: Arc::clone(&parts.keep),
                 committed: committed.clone(),
             },
@@ -182,9 +185,10 @@ fn coordinator_parts(parts: &RoomParts) -> CoordinatorParts {
     }
 }
 
-fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
+fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport, Duration) + Send + Sync> {
     let (producer, watermarks) = (Arc::clone(producer), Arc::clone(watermarks));
-    Arc::new(move |report| {
+    Arc::new(move |report, took| {
+        producer.trace_round(&report.verdicts, took);
         // Watermarks first: who is told that its record is in the log, and then reads, must find it there.
         watermarks.publish(&report.heads);
         producer.decide(&report.verdicts);

@@ -48,6 +48,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("RACK", "", "the zone this agent runs in"),
     setting("OTEL_ENABLED", "false", "serve /metrics, /livez and /readyz; setting METRICS_PORT does so too"),
     setting("METRICS_PORT", "9090", "their port"),
+    setting("OTEL_TRACES_ENDPOINT", "", "collector for traces, by OTLP over HTTP (http://host:4318); unset sends none"),
+    setting("OTEL_TRACES_SAMPLE_RATIO", "1", "share of requests that are traced, from 0 to 1"),
     setting("RUN_MIGRATIONS", "false", "bring the schema up to date at start (yaks dev always does)"),
     setting("AUTO_CREATE_TOPICS", "true", "create a topic when a client first asks for it"),
     setting("DEFAULT_PARTITIONS", "1", "partitions of a topic that does not say"),

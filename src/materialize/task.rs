@@ -36,8 +36,8 @@ pub struct MaterializeParts {
     pub metrics: MaterializerMetrics,
     pub jobs: JobMetrics,
     pub clock: Arc<dyn Clock>,
-    /// Told of every round of this agent, right after its commit.
-    pub on_round: Arc<dyn Fn(&RoundReport) + Send + Sync>,
+    /// Told of every round of this agent, and how long it took, right after its commit.
+    pub on_round: Arc<dyn Fn(&RoundReport, Duration) + Send + Sync>,
     /// Does this agent wait for verdicts?
     pub wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -86,7 +86,7 @@ impl Materializer {
             }
             Ok(Round::Done(report)) => {
                 self.parts.metrics.round(report.events, report.segments, report.oldest_event_age, began.elapsed());
-                (self.parts.on_round)(&report);
+                (self.parts.on_round)(&report, began.elapsed());
                 Outcome::Done { full: report.more, empty: report.events == 0, next_due: report.next_due }
             }
             Err(error) => {

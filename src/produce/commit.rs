@@ -15,6 +15,7 @@ use crate::metastore::{Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
 use crate::store::StoreError;
 use crate::tasks::Nudge;
+use crate::traces::Span;
 use crate::types::ObjectId;
 
 /// Events in one statement, at most.
@@ -29,6 +30,8 @@ pub(super) struct InFlight {
     pub(super) sealed_at: Instant,
     /// When its producers are told to try again.
     pub(super) give_up_at: Instant,
+    /// Ends when the event is committed.
+    pub(super) flush: Span,
     pub(super) upload: oneshot::Receiver<Result<Stored, StoreError>>,
 }
 
@@ -44,6 +47,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 struct Ready {
     stored: Stored,
+    flush: Span,
     sealed_at: Instant,
     give_up_at: Instant,
 }
@@ -117,12 +121,14 @@ impl Committer {
                 if self.of_store.ends() {
                     tracing::info!("buffers can be stored again");
                 }
-                group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
+                let flush = head.flush.clone();
+                group.push(Ready { stored, flush, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
             }
             Err(error) => {
                 if self.of_store.begins() {
                     tracing::error!(object = %head.object, %error, "buffers cannot be stored; their producers are told to try again");
                 }
+                head.flush.fail(&error);
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
                 self.unsettled.fail(head.object, &from_store(error));
                 self.movement.gave_up();
@@ -134,18 +140,21 @@ impl Committer {
         let events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
         let began = Instant::now();
         let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
+        let spans: Vec<Span> = group.iter().map(|ready| ready.flush.child("commit")).filter(Span::is_live).collect();
         let result = self.append(&events, give_up_at).await;
+        spans.into_iter().for_each(|span| span.ended(&result));
         self.metrics.committed(Status::of(&result), began.elapsed());
-        for Ready { stored, sealed_at, .. } in group {
+        for Ready { stored, flush, sealed_at, .. } in group {
             let object = stored.event.object;
             match &result {
                 Ok(()) => {
                     self.metrics.flushed(Flush::Success, sealed_at.elapsed());
                     self.metrics.event(stored.bytes, stored.records);
-                    self.unsettled.durable(object);
+                    self.unsettled.durable(object, flush.child("materialize"));
                     self.movement.got_through();
                 }
                 Err(error) => {
+                    flush.fail(error);
                     self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
                     self.unsettled.fail(object, &ProduceError::Unavailable(error.to_string()));
                     self.movement.gave_up();

@@ -21,6 +21,7 @@ use crate::partition::ObjectVerdict;
 use crate::records::object::pack;
 use crate::store::{ObjectBody, ObjectStore, StoreError};
 use crate::tasks::{Nudge, Tasks};
+use crate::traces::{Span, Traces, Waits};
 use crate::types::{NodeId, ObjectId};
 
 /// Told of every object this agent stored, before its event is committed: the cache keeps it for consumers at the tail.
@@ -34,6 +35,7 @@ pub struct ProduceParts {
     pub ids: Arc<dyn Ids>,
     pub node: NodeId,
     pub metrics: BufferMetrics,
+    pub traces: Traces,
     pub keep: Keep,
     /// Nudged after every commit: wakes the materializer.
     pub committed: Nudge,
@@ -63,6 +65,8 @@ struct Gathering {
     /// Full ones that wait for an upload slot, oldest first.
     full: VecDeque<Sealed>,
     open: Buffer<Stub>,
+    /// The traced requests whose batches are in `open`.
+    waits: Waits,
     /// When the first batch of `open` came.
     opened_at: Option<Instant>,
     /// Bytes of everything that was taken and is not stored yet: in buffers and in uploads.
@@ -105,8 +109,9 @@ impl Producer {
 
     /// Takes a place for each batch, in this order, and returns their tickets in the same order. Never waits.
     pub fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket> {
+        let request = self.parts.traces.current();
         let mut gathering = self.lock();
-        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config)).collect();
+        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config, &request)).collect();
         drop(gathering);
         self.changed.notify_one();
         tickets
@@ -115,6 +120,12 @@ impl Producer {
     /// Verdicts of a round, of whichever objects.
     pub fn decide(&self, verdicts: &[(ObjectId, ObjectVerdict)]) {
         self.unsettled.decide(verdicts);
+    }
+
+    /// A round of this agent took `took` and brought these verdicts: part of the traces of their objects. To be called before [`Producer::decide`].
+    pub fn trace_round(&self, verdicts: &[(ObjectId, ObjectVerdict)], took: Duration) {
+        let spans = self.unsettled.traced(verdicts);
+        self.parts.traces.round(&spans, took, verdicts.len());
     }
 
     /// True while a committed batch waits for its verdict.
@@ -174,8 +185,9 @@ impl Producer {
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
             self.unsettled.expect(object, stubs_of(&mut sealed.groups));
+            let flush = sealed.flush.clone();
             self.movement.began();
-            if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, upload }).await.is_err() {
+            if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, flush, upload }).await.is_err() {
                 self.unsettled.fail(object, &ProduceError::ShuttingDown);
                 self.movement.gave_up();
                 return;
@@ -195,9 +207,11 @@ impl Producer {
         let body = ObjectBody::new(packed.pieces);
         let metrics = &self.parts.metrics;
         metrics.upload_began();
+        let span = sealed.flush.child("put");
         let result =
             upload::put(&self.parts.store, object, &body, Patience { hedge_after: self.config.hedge_after, give_up_at }, metrics).await;
         metrics.upload_ended();
+        span.ended(&result);
         self.lock().held -= sealed.bytes;
         result?;
         let event = WriteEvent { object, node: self.parts.node, object_bytes: body.len(), index: packed.index };
@@ -233,6 +247,7 @@ impl Producer {
 struct Sealed {
     /// When its first batch came.
     opened_at: Instant,
+    flush: Span,
     groups: Vec<Group<Stub>>,
     bytes: u64,
     records: u64,
@@ -247,7 +262,7 @@ enum Due {
 }
 
 impl Gathering {
-    fn add(&mut self, batch: NewBatch, config: &ProduceConfig) -> Ticket {
+    fn add(&mut self, batch: NewBatch, config: &ProduceConfig, request: &Span) -> Ticket {
         let (answer, ticket) = oneshot::channel();
         let stub = Stub { wait: batch.wait, answer };
         if let Some(refusal) = self.refusal(batch.bytes.len() as u64, config) {
@@ -257,6 +272,7 @@ impl Gathering {
         self.held += batch.bytes.len() as u64;
         let opened_at = *self.opened_at.get_or_insert_with(Instant::now);
         self.open.add(batch.log, batch.summary, batch.bytes, stub);
+        self.waits.join(request);
         if self.open.bytes() >= config.flush_bytes {
             let full = self.seal(opened_at);
             self.full.push_back(full);
@@ -292,7 +308,10 @@ impl Gathering {
     fn seal(&mut self, opened_at: Instant) -> Sealed {
         self.opened_at = None;
         let open = std::mem::take(&mut self.open);
-        Sealed { opened_at, bytes: open.bytes(), records: open.records(), groups: open.into_groups() }
+        let flush = std::mem::take(&mut self.waits).sealed();
+        flush.note("yaks.bytes", open.bytes());
+        flush.note("yaks.records", open.records());
+        Sealed { opened_at, flush, bytes: open.bytes(), records: open.records(), groups: open.into_groups() }
     }
 }
 

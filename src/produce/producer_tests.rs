@@ -44,6 +44,7 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
         ids,
         node: NodeId(1),
         metrics: metrics.buffer.clone(),
+        traces: Traces::off(),
         keep: Arc::new(|_, _| Box::pin(async {})),
         committed: Nudge::default(),
     };

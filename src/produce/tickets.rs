@@ -11,6 +11,7 @@ use super::buffer::Group;
 use super::{Appended, ProduceError, Wait};
 use crate::metrics::BufferMetrics;
 use crate::partition::{BatchVerdict, ObjectVerdict};
+use crate::traces::Span;
 use crate::types::ObjectId;
 
 /// The settling end of one [`super::Ticket`].
@@ -35,6 +36,8 @@ type Stubs = Vec<Vec<Option<Stub>>>;
 struct Expected {
     stubs: Stubs,
     committed_at: Option<Instant>,
+    /// Until the last verdict.
+    span: Span,
 }
 
 impl Expected {
@@ -58,14 +61,15 @@ impl Unsettled {
 
     /// Before the event is committed: a verdict may come the moment after.
     pub(super) fn expect(&self, object: ObjectId, stubs: Stubs) {
-        self.lock().insert(object, Expected { stubs, committed_at: None });
+        self.lock().insert(object, Expected { stubs, committed_at: None, span: Span::default() });
     }
 
     /// The event is committed: whoever does not wait for the verdict is told.
-    pub(super) fn durable(&self, object: ObjectId) {
+    pub(super) fn durable(&self, object: ObjectId, span: Span) {
         let mut objects = self.lock();
         if let Some(expected) = objects.get_mut(&object) {
             expected.committed_at = Some(Instant::now());
+            expected.span = span;
             for slot in expected.stubs.iter_mut().flatten() {
                 if let Some(stub) = slot.take_if(|stub| stub.wait == Wait::Durable) {
                     stub.settle(Ok(Appended::Durable));
@@ -100,6 +104,12 @@ impl Unsettled {
                 self.settled.notify_waiters();
             }
         }
+    }
+
+    /// The spans of those of these objects that are traced.
+    pub(super) fn traced(&self, verdicts: &[(ObjectId, ObjectVerdict)]) -> Vec<Span> {
+        let objects = self.lock();
+        verdicts.iter().filter_map(|(object, _)| objects.get(object)).map(|e| e.span.clone()).filter(Span::is_live).collect()
     }
 
     pub(super) fn objects(&self) -> Vec<ObjectId> {

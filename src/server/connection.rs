@@ -22,6 +22,7 @@ use crate::budget::{Budget, Charge};
 use crate::handlers::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
 use crate::protocol::{FrameError, Rope, parse_request};
 use crate::tasks::Tasks;
+use crate::traces::Span;
 
 /// Finished answers that wait for the socket, in bytes, before the next one is taken up.
 const OUTBOX_BYTES: usize = 256 << 10;
@@ -100,6 +101,8 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
 struct InFlight {
     answer: Answer,
     charge: Option<Charge>,
+    /// From the request's last byte to its answer.
+    span: Span,
     /// Kept until the answer is taken up for sending.
     large: Option<OwnedSemaphorePermit>,
 }
@@ -116,6 +119,7 @@ impl Future for InFlight {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
         let answer = std::task::ready!(self.answer.as_mut().poll(context));
         self.charge = None;
+        std::mem::take(&mut self.span).ended(&answer);
         Poll::Ready(Answered { answer, _large: self.large.take() })
     }
 }
@@ -172,13 +176,15 @@ impl Connection {
     async fn begin(&self, frame: Frame) -> Result<(InFlight, Reply), Refusal> {
         let mut request = parse_request(frame.bytes)?;
         request.header.client_host = Arc::clone(&self.host);
-        let Begun { answer, on_disconnect, reply } = self.shared.service.begin(request).await?;
+        let span = self.shared.metrics.traces.request(request.header.api.name, request.header.version);
+        let begun = span.scope(self.shared.service.begin(request)).await;
+        let Begun { answer, on_disconnect, reply } = begun.inspect_err(|refusal| span.fail(refusal))?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let (answer, large) = match on_disconnect {
             OnDisconnect::Finish => (answer, None),
             OnDisconnect::Drop => (self.until_gone(answer), Arc::clone(&self.large).acquire_owned().await.ok()),
         };
-        Ok((InFlight { answer, charge: Some(frame.charge), large }, reply))
+        Ok((InFlight { answer, charge: Some(frame.charge), span, large }, reply))
     }
 
     fn until_gone(&self, answer: Answer) -> Answer {

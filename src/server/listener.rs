@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
 use crate::tasks::Tasks;
+use crate::traces::Traces;
 
 /// Connections that wait to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 4_096;
@@ -32,6 +33,7 @@ const KEEPALIVE: TcpKeepalive =
 pub struct ServerMetrics {
     pub connections: ConnectionMetrics,
     pub requests: RequestMetrics,
+    pub traces: Traces,
 }
 
 /// A listening server.

@@ -20,6 +20,7 @@ use crate::handlers::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use crate::metrics::Metrics;
 use crate::protocol::{Request, Rope};
 use crate::tasks::Tasks;
+use crate::traces::Traces;
 
 const LIMIT: usize = 64 << 20;
 
@@ -116,7 +117,7 @@ struct Bench {
 async fn bench_with(config: ServerConfig) -> Bench {
     let (service, budget, metrics) = (Arc::new(Obedient::default()), Budget::new(256 << 20), Metrics::new().expect("metrics"));
     let config = ServerConfig { max_request_bytes: LIMIT, ..config };
-    let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
+    let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone(), traces: Traces::off() };
     let listening = Listening::bind("127.0.0.1", 0).await.expect("a free port");
     let server = listening.serve(config, service.clone(), budget.clone(), instruments, &Tasks::new());
     Bench { server, service, budget, all_metrics: metrics }

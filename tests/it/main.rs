@@ -8,6 +8,8 @@ mod clients;
 mod failures;
 mod groups;
 mod members;
+mod operations;
 mod produce_fetch;
 mod start;
 mod support;
+mod traces;

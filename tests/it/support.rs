@@ -20,6 +20,8 @@ use rdkafka::{Offset, TopicPartitionList};
 pub mod postgres;
 #[path = "../support/s3.rs"]
 pub mod s3;
+#[path = "../support/http.rs"]
+pub mod http;
 
 /// Longer than anything here should ever take: a test that waits so long has found a fault.
 pub const LONG: Duration = Duration::from_mins(1);
@@ -61,6 +63,13 @@ impl Broker {
 
     pub fn port(&self) -> u16 {
         self.address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
+    }
+
+    /// Where metrics and health are, as the log says.
+    pub fn admin_address(&self) -> String {
+        let log = self.log();
+        let address = log.lines().rev().find_map(|line| line.split_once("metrics=\"")?.1.split('"').next().map(str::to_owned));
+        address.unwrap_or_else(|| panic!("no metrics are served: {log}"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -191,9 +200,17 @@ impl Services {
     }
 
     async fn administer(&self, statement: &str) {
+        self.run_in(&self.database.server.database, statement).await;
+    }
+
+    /// Runs a statement in the agents' database.
+    pub async fn run(&self, statement: &str) {
+        self.run_in(&self.database.name, statement).await;
+    }
+
+    async fn run_in(&self, database: &str, statement: &str) {
         use sqlx::{ConnectOptions as _, Connection as _};
-        let server = &self.database.server;
-        let mut connection = server.options(&server.database).connect().await.expect("the server takes connections");
+        let mut connection = self.database.server.options(database).connect().await.expect("the server takes connections");
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.expect(statement);
         connection.close().await.expect("closed");
     }

@@ -123,5 +123,6 @@ fn room_parts(world: &World, node: NodeId, link: Arc<Link>, store: Arc<StoreLink
         ids: dice.ids(),
         node,
         metrics: Arc::clone(&world.metrics),
+        traces: yaks::traces::Traces::off(),
     }
 }

@@ -106,6 +106,7 @@ impl World {
             ids: Arc::clone(&ids),
             node: config.agent.node,
             metrics: Arc::clone(&metrics),
+            traces: crate::traces::Traces::off(),
         };
         let (settings, _) = Config::from_settings(Mode::Dev, Some(PathBuf::from("nowhere")), &BTreeMap::new()).expect("defaults");
         let rooms = Rooms::start(&settings, &parts, &tasks);

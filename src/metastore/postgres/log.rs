@@ -53,10 +53,9 @@ impl Log for PostgresMetastore {
     }
 
     async fn pending_events(&self) -> Result<PendingEvents> {
-        // -1: there is none.
         let count = sqlx::query(
             "SELECT count(*) AS events, \
-             coalesce(greatest(extract(epoch FROM clock_timestamp() - min(created_at)) * 1000, 0), -1)::bigint AS oldest_ms, \
+             greatest(extract(epoch FROM clock_timestamp() - min(created_at)) * 1000, 0)::bigint AS oldest_ms, \
              (SELECT count(*) FROM set_aside_events) AS set_aside FROM write_events",
         );
         let found = self.session().await?.fetch_all(count).await;
@@ -137,9 +136,8 @@ pub(super) async fn heads(session: &mut Session, logs: &[TopicPartition]) -> Res
 }
 
 fn pending(row: &PgRow) -> rows::Decoded<PendingEvents> {
-    let oldest = row.try_get::<i64, _>("oldest_ms")?;
-    let oldest = u64::try_from(oldest).ok().map(Duration::from_millis);
-    Ok(PendingEvents { count: rows::size(row, "events")?, oldest, set_aside: rows::size(row, "set_aside")? })
+    let (count, oldest) = (rows::size(row, "events")?, Duration::from_millis(rows::size(row, "oldest_ms")?));
+    Ok(PendingEvents { count, oldest: (count > 0).then_some(oldest), set_aside: rows::size(row, "set_aside")? })
 }
 
 fn verdict(row: &PgRow) -> Result<(ObjectId, ObjectVerdict)> {
