@@ -297,6 +297,37 @@ fn operations_says_what_to_do_at_every_alert() {
     assert_eq!(alerts, described.iter().map(String::as_str).collect());
 }
 
+/// A setting that is misspelt there would be a warning nobody reads.
+#[test]
+fn packaging_sets_only_what_is_a_setting() {
+    let known: BTreeSet<_> = yaks::config::SETTINGS.iter().map(|setting| format!("YAKS_{}", setting.name)).collect();
+    let files = [
+        "Dockerfile",
+        "docker-compose.yml",
+        "docs/OPERATIONS.md",
+        "docs/deploy/systemd/yaks.service",
+        "docs/deploy/systemd/yaks.env",
+        "docs/deploy/kubernetes/configmap.yaml",
+        "docs/deploy/kubernetes/secret.yaml",
+        "docs/deploy/kubernetes/deployment.yaml",
+    ];
+    for file in files {
+        let text = read(file);
+        let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let unknown: BTreeSet<_> = words.filter(|word| word.starts_with("YAKS_") && !known.contains(*word)).collect();
+        // What Kubernetes would set for a service of our name, and the manifest keeps from us.
+        let unknown: Vec<_> = unknown.into_iter().filter(|word| *word != "YAKS_PORT").collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}");
+    }
+}
+
+#[test]
+fn the_image_is_built_with_the_rust_that_the_manifest_names() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version").trim_matches('"').to_owned();
+    assert!(read("Dockerfile").contains(&format!("FROM rust:{version}-")), "the Dockerfile does not build with Rust {version}");
+}
+
 /// What docs/PROTOCOL.md says of each API, from the one table of the code.
 fn protocol_table() -> String {
     use yaks::protocol::versions::{APIS, State};

@@ -35,7 +35,7 @@ async fn an_agent_is_ready_while_what_it_needs_is_there() {
 
     services.s3.faults.always(Fault::SlowDown);
     let admin = blocking(move || {
-        http::until(&admin, "/readyz", |answer| answer.status == 503 && answer.body.contains("the store is unavailable"));
+        http::until(&admin, "/readyz", |answer| answer.status == 503 && answer.body.contains("S3 answered with status 503"));
         assert_eq!(http::get(&admin, "/livez").expect("an answer").status, 200, "live, not ready");
         let (ready, why) = health(&admin);
         assert!(!ready && why.contains("not ready"), "{why}");
