@@ -174,7 +174,7 @@ impl App {
         lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
 
         let cache_config = cache_config(&config);
-        let cache = Arc::new(ObjectCache::new(Arc::clone(&store), cache_config, tasks.clone(), metrics.cache.clone()));
+        let cache = Arc::new(ObjectCache::new(Arc::clone(&store), None, cache_config, tasks.clone(), metrics.cache.clone()));
         let parts = RoomParts {
             metastore: Arc::clone(&metastore),
             store: Arc::clone(&store),

@@ -29,6 +29,7 @@ pub struct Metrics {
     pub materializer: MaterializerMetrics,
     pub groups: GroupMetrics,
     pub cache: CacheMetrics,
+    pub peers: PeerMetrics,
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
 }
@@ -62,6 +63,7 @@ impl Metrics {
             materializer: MaterializerMetrics::new(&meter),
             groups: GroupMetrics::new(&meter),
             cache: CacheMetrics::new(&meter),
+            peers: PeerMetrics::new(&meter),
             store: StoreMetrics::new(&meter),
             jobs: JobMetrics::new(&meter),
             registry,
@@ -504,8 +506,41 @@ impl CacheMetrics {
         self.peer_errors.add(1, &[]);
     }
 
+    /// Agents in the ring, this one included; 0 without one.
+    pub fn peers(&self, agents: usize) {
+        self.peers.record(agents as u64, &[]);
+    }
+
     pub fn holds(&self, bytes: u64) {
         self.bytes.record(bytes, &[]);
+    }
+}
+
+/// What the cache lends to peers.
+#[derive(Debug, Clone)]
+pub struct PeerMetrics {
+    served: Counter<u64>,
+    bytes: Counter<u64>,
+    refused: Counter<u64>,
+}
+
+impl PeerMetrics {
+    fn new(meter: &Meter) -> Self {
+        PeerMetrics {
+            served: counter(meter, "yaks_groupcache_served_total", "Requests of peers served, by whether there was anything to give"),
+            bytes: counter(meter, "yaks_groupcache_served_bytes_total", "Bytes given to peers"),
+            refused: counter(meter, "yaks_groupcache_refused_total", "Requests on the peer port refused, by reason"),
+        }
+    }
+
+    pub fn served(&self, found: bool, bytes: u64) {
+        self.served.add(1, &[KeyValue::new("found", if found { "true" } else { "false" })]);
+        self.bytes.add(bytes, &[]);
+    }
+
+    /// `reason`: one of few.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 }
 

@@ -48,6 +48,25 @@ impl Pieces {
         Some(cut)
     }
 
+    /// The bytes of `range` as far as there are any.
+    #[must_use]
+    pub fn slice_up_to(&self, range: ByteRange) -> Vec<Bytes> {
+        let start = range.start.min(self.len);
+        let len = range.len.min(self.len - start);
+        self.slice(ByteRange { start, len }).unwrap_or_default()
+    }
+
+    /// Length of all pieces together, in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// What it costs to keep this, in bytes.
     #[must_use]
     pub fn weight(&self) -> u64 {

@@ -160,7 +160,7 @@ impl Producer {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let Some(mut sealed) = self.next_sealed().await else { return };
-            let object = self.parts.ids.object();
+            let object = self.parts.ids.object().made_by(self.parts.node);
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
             self.unsettled.expect(object, stubs_of(&mut sealed.groups));

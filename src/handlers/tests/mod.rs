@@ -92,7 +92,7 @@ impl World {
         let flaky_store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
         let store: Arc<dyn ObjectStore> = Arc::clone(&flaky_store) as _;
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new().expect("metrics")));
-        let cache = ObjectCache::new(Arc::clone(&store), CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
+        let cache = ObjectCache::new(Arc::clone(&store), None, CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
         let keep = cache.clone();
         let parts = RoomParts {
             metastore: Arc::clone(&flaky) as _,
