@@ -23,7 +23,7 @@ use crate::cache::{CacheConfig, ObjectCache};
 use crate::clock::{Clock, Ids, RandomIds, SystemClock};
 use crate::config::{Backends, Config, LogSettings};
 use crate::handlers::{BrokerParts, HandlerConfig, Handlers};
-use crate::metastore::{Agent, Leases, MetaError, Metastore};
+use crate::metastore::{Agent, Identity, Leases, MetaError, Metastore};
 use crate::metrics::{Metrics, MetricsError};
 use crate::produce::Keep;
 use crate::server::{Listening, Server, ServerConfig, ServerMetrics};
@@ -31,7 +31,7 @@ use crate::store::measured::MeasuredStore;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
 use crate::types::NodeId;
-use crate::upkeep::{Lease, LeaseError};
+use crate::upkeep::{Lease, LeaseError, Membership};
 
 /// The largest batch where a topic does not say: Kafka's default of `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u32 = 1_048_588;
@@ -105,6 +105,7 @@ pub struct App {
     admin: Option<Admin>,
     rooms: Rooms,
     lease: Lease,
+    members: Membership,
     metastore: Arc<dyn Metastore>,
     stopping: CancellationToken,
     /// Set when the agent must not go on: it has lost its lease.
@@ -167,8 +168,10 @@ impl App {
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
-        let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
-        let agent = Agent { node: lease.node, ..agent };
+        let lease = Lease::acquire(Arc::clone(&leases), config.node_id, &agent, config.lease_ttl).await?;
+        let agent = lease.agent.clone();
+        let me = Identity::of_the_only(agent.clone());
+        let members = Membership::start(leases, me, config.peers.poll, peer_secret(&*ids), &tasks);
         let lost = CancellationToken::new();
         let on_lost = lost.clone();
         lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
@@ -182,7 +185,7 @@ impl App {
             keep: keep_in(cache),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            node: lease.node,
+            node: lease.agent.node,
             metrics: Arc::clone(&metrics),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
@@ -195,7 +198,7 @@ impl App {
             move || budget.used()
         });
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
-        let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
+        let app = App { server, admin, rooms, lease, members, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
         app.announce(&agent, &cluster_id, &store.describe());
         Ok(app)
     }
@@ -210,6 +213,12 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// The other agents, as this one sees them.
+    #[must_use]
+    pub fn members(&self) -> &Membership {
+        &self.members
     }
 
     fn announce(&self, agent: &Agent, cluster_id: &str, store: &str) {
@@ -261,12 +270,43 @@ async fn listen(config: &Config) -> Result<Listening, StartError> {
 fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
     Agent {
         node: config.node_id.unwrap_or(NodeId(0)),
+        broker: config.node_id.unwrap_or(NodeId(0)),
         instance,
         advertised_host: config.advertised_host.clone(),
         advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },
+        peer_address: peer_address(config),
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+/// Where peers reach this agent's cache, if it shares it.
+fn peer_address(config: &Config) -> Option<String> {
+    let host = match (&config.peers.advertised_host, &config.backends) {
+        (Some(host), _) => host.clone(),
+        (None, Backends::Shared { db, .. }) => address_towards(&db.host, db.port).unwrap_or_else(|| config.advertised_host.clone()),
+        (None, Backends::Local { .. }) => config.advertised_host.clone(),
+    };
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+    config.peers.enabled.then(|| format!("{host}:{}", config.peers.port))
+}
+
+/// This machine's address on the way to `host`: what the system would send from. Nothing is sent.
+fn address_towards(host: &str, port: u16) -> Option<String> {
+    let reach = |from: &str| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect((host, port)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip().to_string())
+    };
+    reach("0.0.0.0:0").or_else(|| reach("[::]:0"))
+}
+
+/// What this agent would have peers prove with, if nobody has said yet.
+fn peer_secret(ids: &dyn Ids) -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(&ids.instance());
+    secret[16..].copy_from_slice(&ids.instance());
+    secret
 }
 
 /// A local disk gives small pieces as willingly as large ones, so that reading a little more than is wanted does not pay there.

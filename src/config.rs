@@ -53,6 +53,7 @@ pub struct Config {
     pub groups: GroupConfig,
     pub connections: ConnectionSettings,
     pub cache_bytes: u64,
+    pub peers: PeerSettings,
     pub lease_ttl: Duration,
     pub lease_heartbeat: Duration,
     pub shutdown_timeout: Duration,
@@ -141,6 +142,18 @@ pub struct GroupConfig {
     pub consumer_migration: String,
 }
 
+/// How the cache is shared between agents.
+#[derive(Debug, Clone)]
+pub struct PeerSettings {
+    pub enabled: bool,
+    /// 0: any free one.
+    pub port: u16,
+    /// The host name peers are told; `None`: the address by which this agent reaches the database.
+    pub advertised_host: Option<String>,
+    /// How often the other agents are looked up.
+    pub poll: Duration,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
     pub max_connections: usize,
@@ -204,16 +217,19 @@ impl Config {
                 idle: read.millis("CONNECTION_IDLE_MS", 1_000)?,
             },
             cache_bytes: read.number::<u64>("GROUPCACHE_CACHE_SIZE_MB", 1, 1 << 20)? << 20,
+            peers: PeerSettings {
+                enabled: read.flag("GROUPCACHE_ENABLED")?,
+                port: read.number("GROUPCACHE_PORT", 0, u16::MAX)?,
+                advertised_host: read.optional("GROUPCACHE_ADVERTISED_HOST", "a host name", |v| Some(v.to_owned()))?,
+                poll: read.millis("GROUPCACHE_POLL_MS", 100)?,
+            },
             lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
             lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,
             shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 0)?,
             log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
         };
         read.at_most("GROUPCACHE_HEARTBEAT_MS", config.lease_heartbeat * 2, "GROUPCACHE_LEASE_TTL_MS", config.lease_ttl)?;
-        let mut warnings = read.unknown();
-        if read.flag("GROUPCACHE_ENABLED")? {
-            warnings.push("YAKS_GROUPCACHE_ENABLED=true has no effect yet: this agent reads from the store itself".to_owned());
-        }
+        let warnings = read.unknown();
         Ok((config, warnings))
     }
 }

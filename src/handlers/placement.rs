@@ -76,9 +76,11 @@ mod tests {
     fn agent(id: i32, host: &str) -> Agent {
         Agent {
             node: NodeId(id),
+            broker: NodeId(id),
             instance: [id as u8; 16],
             advertised_host: host.to_owned(),
             advertised_port: 9092,
+            peer_address: None,
             rack: None,
             version: String::new(),
         }

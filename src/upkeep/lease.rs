@@ -25,8 +25,7 @@ pub enum LeaseError {
 /// A node id that is this agent's for as long as it is renewed.
 #[derive(Debug)]
 pub struct Lease {
-    pub node: NodeId,
-    instance: [u8; 16],
+    pub agent: Agent,
     leases: Arc<dyn Leases>,
 }
 
@@ -34,7 +33,7 @@ impl Lease {
     /// Leases `wanted`, or a free id.
     pub async fn acquire(leases: Arc<dyn Leases>, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<Lease, LeaseError> {
         match leases.acquire_lease(wanted, agent, ttl).await? {
-            LeaseOutcome::Granted(node) => Ok(Lease { node, instance: agent.instance, leases }),
+            LeaseOutcome::Granted(agent) => Ok(Lease { agent, leases }),
             LeaseOutcome::Held(held_by) => Err(LeaseError::Held { wanted: wanted.unwrap_or(held_by.node), held_by }),
         }
     }
@@ -42,7 +41,7 @@ impl Lease {
     /// Renews every `heartbeat`. When another agent has taken the id after this one was cut off for longer than `ttl`, this agent must not act under it
     /// any longer: the task fails, and with it the agent.
     pub fn keep(&self, heartbeat: Duration, ttl: Duration, tasks: &Tasks, lost: impl Fn() + Send + Sync + 'static) {
-        let (leases, node, instance) = (Arc::clone(&self.leases), self.node, self.instance);
+        let (leases, node, instance) = (Arc::clone(&self.leases), self.agent.node, self.agent.instance);
         let renewed = Arc::new(std::sync::Mutex::new(Instant::now()));
         let lost = Arc::new(lost);
         tasks.spawn_loop("lease", heartbeat, Nudge::default(), move || {
@@ -71,8 +70,8 @@ impl Lease {
 
     /// Gives the id up at once, so that others need not wait for it.
     pub async fn release(self) {
-        if let Err(error) = self.leases.release_lease(self.node, self.instance).await {
-            tracing::warn!(node = %self.node, %error, "the node id could not be given up; it will be free when its lease has run out");
+        if let Err(error) = self.leases.release_lease(self.agent.node, self.agent.instance).await {
+            tracing::warn!(node = %self.agent.node, %error, "the node id could not be given up; it will be free when its lease has run out");
         }
     }
 }

@@ -54,9 +54,11 @@ struct World {
 fn config() -> HandlerConfig {
     let agent = Agent {
         node: NodeId(3),
+        broker: NodeId(3),
         instance: [3; 16],
         advertised_host: "here".to_owned(),
         advertised_port: 9092,
+        peer_address: None,
         rack: Some("r".to_owned()),
         version: String::new(),
     };

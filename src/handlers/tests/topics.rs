@@ -84,7 +84,7 @@ async fn creating_what_exists_or_cannot_exist_is_refused_with_kafkas_codes() {
 #[tokio::test]
 async fn two_agents_that_create_a_topic_at_once_agree_on_one() {
     let metastore: Arc<dyn Metastore> = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
-    let other = Agent { node: NodeId(4), instance: [4; 16], advertised_host: "there".to_owned(), ..config().agent };
+    let other = Agent { node: NodeId(4), broker: NodeId(4), instance: [4; 16], advertised_host: "there".to_owned(), ..config().agent };
     let (here, there) = (World::on(&metastore, config()), World::on(&metastore, HandlerConfig { agent: other, ..config() }));
     for round in 0..20 {
         let name = format!("t{round}");
