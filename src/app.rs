@@ -2,6 +2,7 @@
 
 mod backends;
 mod files;
+mod peers;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use peers::{CacheParts, Lending};
 pub use rooms::{RoomParts, Rooms};
 
 use crate::admin::{Admin, AdminError, Readiness};
@@ -104,6 +106,7 @@ pub struct App {
     server: Server,
     admin: Option<Admin>,
     rooms: Rooms,
+    lending: Lending,
     lease: Lease,
     members: Membership,
     metastore: Arc<dyn Metastore>,
@@ -164,9 +167,10 @@ impl App {
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
         let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
+        let peer_port = peers::bind(&config).await?;
 
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
-        let agent = agent(&config, listening.local_addr(), ids.instance());
+        let agent = agent(&config, listening.local_addr(), peer_port.as_ref().map(|port| port.address), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease = Lease::acquire(Arc::clone(&leases), config.node_id, &agent, config.lease_ttl).await?;
         let agent = lease.agent.clone();
@@ -176,8 +180,8 @@ impl App {
         let on_lost = lost.clone();
         lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
 
-        let cache_config = cache_config(&config);
-        let cache = Arc::new(ObjectCache::new(Arc::clone(&store), None, cache_config, tasks.clone(), metrics.cache.clone()));
+        let cache_parts = CacheParts { store: Arc::clone(&store), clock: Arc::clone(&clock), members: &members, metrics: &metrics };
+        let (cache, lending) = peers::start(&config, peer_port, cache_parts, &tasks);
         let parts = RoomParts {
             metastore: Arc::clone(&metastore),
             store: Arc::clone(&store),
@@ -198,7 +202,19 @@ impl App {
             move || budget.used()
         });
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
-        let app = App { server, admin, rooms, lease, members, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
+        let app = App {
+            server,
+            admin,
+            rooms,
+            lending,
+            lease,
+            members,
+            metastore,
+            stopping,
+            lost,
+            tasks,
+            shutdown_timeout: config.shutdown_timeout,
+        };
         app.announce(&agent, &cluster_id, &store.describe());
         Ok(app)
     }
@@ -236,7 +252,7 @@ impl App {
     }
 
     /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so
-    /// that requests in flight are answered; write what is left; stop rounds and sweeps; give up the lease; close the metastore. False if
+    /// that requests in flight are answered; write what is left; stop rounds and sweeps; stop lending to peers; give up the lease; close the metastore. False if
     /// something was cut off.
     pub async fn shutdown(self) -> bool {
         let deadline = self.shutdown_timeout;
@@ -244,7 +260,9 @@ impl App {
         self.rooms.hurry();
         let answered = self.server.stop(deadline).await;
         let written = self.rooms.stop(deadline).await;
-        let stopped = self.tasks.stop(deadline).await;
+        // The last of the listeners: until here peers get what only this agent has in memory.
+        let lent = self.lending.stop(deadline).await;
+        let stopped = lent & self.tasks.stop(deadline).await;
         self.lease.release().await;
         self.metastore.close().await;
         tracing::info!(answered, written, stopped, "stopped");
@@ -267,28 +285,28 @@ async fn listen(config: &Config) -> Result<Listening, StartError> {
 }
 
 /// This agent as the others, and clients, see it; the node id is still to be leased.
-fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
+fn agent(config: &Config, listening: SocketAddr, peers: Option<SocketAddr>, instance: [u8; 16]) -> Agent {
     Agent {
         node: config.node_id.unwrap_or(NodeId(0)),
         broker: config.node_id.unwrap_or(NodeId(0)),
         instance,
         advertised_host: config.advertised_host.clone(),
         advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },
-        peer_address: peer_address(config),
+        peer_address: peers.map(|address| peer_address(config, address.port())),
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
-/// Where peers reach this agent's cache, if it shares it.
-fn peer_address(config: &Config) -> Option<String> {
+/// Where peers reach this agent's cache.
+fn peer_address(config: &Config, port: u16) -> String {
     let host = match (&config.peers.advertised_host, &config.backends) {
         (Some(host), _) => host.clone(),
         (None, Backends::Shared { db, .. }) => address_towards(&db.host, db.port).unwrap_or_else(|| config.advertised_host.clone()),
         (None, Backends::Local { .. }) => config.advertised_host.clone(),
     };
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-    config.peers.enabled.then(|| format!("{host}:{}", config.peers.port))
+    format!("{host}:{port}")
 }
 
 /// This machine's address on the way to `host`: what the system would send from. Nothing is sent.

@@ -152,6 +152,8 @@ pub struct PeerSettings {
     pub advertised_host: Option<String>,
     /// How often the other agents are looked up.
     pub poll: Duration,
+    /// How long a peer may take until it begins to answer.
+    pub deadline: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -222,6 +224,7 @@ impl Config {
                 port: read.number("GROUPCACHE_PORT", 0, u16::MAX)?,
                 advertised_host: read.optional("GROUPCACHE_ADVERTISED_HOST", "a host name", |v| Some(v.to_owned()))?,
                 poll: read.millis("GROUPCACHE_POLL_MS", 100)?,
+                deadline: read.millis("GROUPCACHE_DEADLINE_MS", 1)?,
             },
             lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
             lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,

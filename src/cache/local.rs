@@ -134,6 +134,16 @@ impl ObjectCache {
         Ok(lent.into_iter().flat_map(|(page, pieces)| pieces.slice_up_to(self.page_size.within(page, range))).collect())
     }
 
+    #[cfg(test)]
+    pub(super) async fn tidy(&self) {
+        self.entries.tidy().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn borrowed_bytes(&self) -> u64 {
+        self.entries.borrowed_bytes()
+    }
+
     pub(super) fn age(&self, object: ObjectId) -> Age {
         self.entries.age(object)
     }

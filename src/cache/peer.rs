@@ -22,6 +22,7 @@ use super::ring::{Peer, Ring};
 use super::wire::{Ask, Request, Seal, Secret, Secrets, Verdict, checksum};
 use crate::clock::Clock;
 use crate::metrics::CacheMetrics;
+use crate::tasks::Nudge;
 use crate::types::{ByteRange, ObjectId};
 
 /// Who shares caches with this agent now, and the secret by which they know each other.
@@ -78,6 +79,8 @@ pub struct PeerParts {
     pub transport: Arc<dyn Transport>,
     pub clock: Arc<dyn Clock>,
     pub deadlines: PeerDeadlines,
+    /// Nudged when a peer fails: it may have gone.
+    pub look: Nudge,
 }
 
 /// Requests to peers at the same time.
@@ -233,6 +236,7 @@ impl Peers {
             }
         });
         if let Some(rest) = rest {
+            self.parts.look.nudge();
             tracing::warn!(node = %peer.node, address = peer.address, %error, ?rest, "a peer's cache failed and is left alone for a while");
         }
     }
@@ -290,3 +294,7 @@ async fn sealed(
         Verdict::Beyond | Verdict::Gone | Verdict::Failed => Err(PeerError::Failed(seal.verdict)),
     }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

@@ -104,6 +104,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("GROUPCACHE_ADVERTISED_HOST", "", "host name for peers; unset: the address by which this agent reaches Postgres"),
     setting("GROUPCACHE_HEARTBEAT_MS", "5000", "how often an agent renews its lease"),
     setting("GROUPCACHE_POLL_MS", "10000", "how often the other agents are looked up"),
+    setting("GROUPCACHE_DEADLINE_MS", "100", "a peer that does not begin to answer within this is passed over in favour of S3"),
     setting("GROUPCACHE_LEASE_TTL_MS", "15000", "how long an agent that does not renew its lease counts as alive"),
     setting("SHUTDOWN_TIMEOUT_MS", "30000", "how long a shutdown waits for requests in flight"),
     setting("LOG", "info", "log filter: error, warn, info, debug, trace, or per module as in yaks::produce=debug"),
