@@ -164,7 +164,12 @@ impl ObjectCache {
         }
         self.entries.metrics.looked_up((found.len() + missing.len()) as u64, found.len() as u64);
         for (page, awaited) in self.loader.load(object, &missing, Sources::PeersToo) {
-            found.push((page, awaited.loaded().await?));
+            let pieces = match awaited.loaded().await {
+                // Who reads it will have doubts.
+                Err(StoreError::OutOfRange { .. }) if self.loader.has_peers() => Arc::default(),
+                loaded => loaded?,
+            };
+            found.push((page, pieces));
         }
         found.sort_unstable_by_key(|(page, _)| *page);
         Ok(found)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::types::ByteRange;
 
 /// Some bytes, in pieces.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Pieces {
     all: Vec<Bytes>,
     /// Where each piece begins; found by halves, because a whole object has thousands.

@@ -138,9 +138,14 @@ impl Request {
         let path = format!("/{}", ask.object.key());
         let last = ask.range.end().saturating_sub(1);
         let range = format!("bytes={}-{last}", ask.range.start);
-        let unsigned = Request { path, range, held_only: ask.held_only, time: now.0, signature: [0; 32] };
-        let signature = unsigned.mac(secret).finalize().into_bytes().into();
-        Request { signature, ..unsigned }
+        Request { path, range, held_only: ask.held_only, time: now.0, signature: [0; 32] }.signed(secret)
+    }
+
+    /// The same with the signature it should have.
+    #[must_use]
+    pub fn signed(self, secret: &Secret) -> Request {
+        let signature = self.mac(secret).finalize().into_bytes().into();
+        Request { signature, ..self }
     }
 
     fn mac(&self, secret: &Secret) -> Hmac<Sha256> {

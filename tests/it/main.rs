@@ -8,6 +8,7 @@ mod clients;
 mod failures;
 mod groups;
 mod members;
+mod peers;
 mod produce_fetch;
 mod start;
 mod support;
