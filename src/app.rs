@@ -8,7 +8,7 @@ mod rooms;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ use crate::store::measured::MeasuredStore;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
 use crate::types::NodeId;
-use crate::upkeep::{Lease, LeaseError, Membership};
+use crate::upkeep::{Lease, LeaseConfig, LeaseError, Membership};
 
 /// The largest batch where a topic does not say: Kafka's default of `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u32 = 1_048_588;
@@ -111,7 +111,7 @@ pub struct App {
     members: Membership,
     metastore: Arc<dyn Metastore>,
     stopping: CancellationToken,
-    /// Set when the agent must not go on: it has lost its lease.
+    /// Set when the agent cannot go on: the node id that it was told to have is another's.
     lost: CancellationToken,
     tasks: Tasks,
     shutdown_timeout: Duration,
@@ -138,7 +138,7 @@ impl App {
             biased;
             () = signals.told_to_stop() => None,
             task = app.tasks.failed() => Some(format!("{task} panicked")),
-            () = app.lost.cancelled() => Some("the node id was taken by another agent".to_owned()),
+            () = app.lost.cancelled() => Some("the node id was taken by another agent while this one was paused or cut off from the metastore".to_owned()),
         };
         tracing::info!("shutting down");
         let clean = tokio::select! {
@@ -166,19 +166,20 @@ impl App {
         let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
-        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
+        let leased = Arc::new(OnceLock::new());
+        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &leased, &tasks).await?;
         let peer_port = peers::bind(&config).await?;
 
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), peer_port.as_ref().map(|port| port.address), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
-        let lease = Lease::acquire(Arc::clone(&leases), config.node_id, &agent, config.lease_ttl).await?;
-        let agent = lease.agent.clone();
-        let me = Identity::of_the_only(agent.clone());
-        let members = Membership::start(leases, me, config.peers.poll, peer_secret(&*ids), &tasks);
+        let lease_config = LeaseConfig { wanted: config.node_id, ttl: config.lease_ttl, heartbeat: config.lease_heartbeat };
+        let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await?;
+        let me = leased.get_or_init(|| lease.me()).clone();
+        let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);
         let lost = CancellationToken::new();
-        let on_lost = lost.clone();
-        lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
+        let on_taken = lost.clone();
+        lease.keep(&tasks, members.look(), move || on_taken.cancel());
 
         let cache_parts = CacheParts { store: Arc::clone(&store), clock: Arc::clone(&clock), members: &members, metrics: &metrics };
         let (cache, lending) = peers::start(&config, peer_port, cache_parts, &tasks);
@@ -189,11 +190,11 @@ impl App {
             keep: keep_in(cache),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            node: lease.agent.node,
+            me: me.clone(),
             metrics: Arc::clone(&metrics),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
-        let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), agent.clone()) };
+        let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), me.clone()) };
         let handlers = Handlers::new(handler_config, broker_parts(&parts, &rooms));
         let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
         let budget = Budget::new(config.buffer.max_bytes);
@@ -215,7 +216,7 @@ impl App {
             tasks,
             shutdown_timeout: config.shutdown_timeout,
         };
-        app.announce(&agent, &cluster_id, &store.describe());
+        app.announce(&me.agent(), &cluster_id, &store.describe());
         Ok(app)
     }
 
@@ -343,10 +344,10 @@ fn keep_in(cache: Arc<ObjectCache>) -> Keep {
     })
 }
 
-fn handler_config(config: &Config, cluster_id: String, agent: Agent) -> HandlerConfig {
+fn handler_config(config: &Config, cluster_id: String, me: Identity) -> HandlerConfig {
     HandlerConfig {
         cluster_id,
-        agent,
+        me,
         auto_create_topics: config.topics.auto_create,
         default_partitions: config.topics.default_partitions,
         max_partitions: config.topics.max_partitions,
@@ -384,12 +385,13 @@ fn server_config(config: &Config) -> ServerConfig {
     }
 }
 
-/// Metastore and store can be used, and no shutdown has begun.
+/// Metastore and store can be used, the node id is leased, and no shutdown has begun.
 #[derive(Debug)]
 struct Ready {
     metastore: Arc<dyn Metastore>,
     store: Arc<dyn ObjectStore>,
     stopping: CancellationToken,
+    me: Arc<OnceLock<Identity>>,
 }
 
 #[async_trait]
@@ -397,7 +399,8 @@ impl Readiness for Ready {
     async fn ready(&self) -> Result<(), String> {
         let (metastore, store) = futures_util::future::join(self.metastore.check(), self.store.check()).await;
         let stopping = self.stopping.is_cancelled().then(|| "the agent is shutting down".to_owned());
-        let missing = [stopping, metastore.err().map(|e| e.to_string()), store.err().map(|e| e.to_string())];
+        let fenced = self.me.get().is_none_or(|me| me.acting().is_none()).then(|| "the node id is not leased".to_owned());
+        let missing = [stopping, fenced, metastore.err().map(|e| e.to_string()), store.err().map(|e| e.to_string())];
         let missing: Vec<String> = missing.into_iter().flatten().collect();
         if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
     }
@@ -409,10 +412,11 @@ async fn start_admin(
     store: &Arc<dyn ObjectStore>,
     metrics: &Arc<Metrics>,
     stopping: &CancellationToken,
+    me: &Arc<OnceLock<Identity>>,
     tasks: &Tasks,
 ) -> Result<Option<Admin>, AdminError> {
     let Some(port) = config.metrics_port else { return Ok(None) };
-    let ready = Ready { metastore: Arc::clone(metastore), store: Arc::clone(store), stopping: stopping.clone() };
+    let ready = Ready { metastore: Arc::clone(metastore), store: Arc::clone(store), stopping: stopping.clone(), me: Arc::clone(me) };
     Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::new(ready), tasks).await.map(Some)
 }
 

@@ -11,7 +11,7 @@ use super::topics::TopicCache;
 use crate::clock::{Clock, Ids};
 use crate::fetch::Watermarks;
 use crate::group::Coordinator;
-use crate::metastore::{Agent, Metastore};
+use crate::metastore::{Identity, Metastore};
 use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
 
 /// How requests are answered.
@@ -19,8 +19,8 @@ use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
 pub struct HandlerConfig {
     /// The cluster's id, as the metastore gave it.
     pub cluster_id: String,
-    /// This agent as clients are told of it: with its real port.
-    pub agent: Agent,
+    /// This agent as clients are told of it (with its real port), and whether it may serve them.
+    pub me: Identity,
     pub auto_create_topics: bool,
     pub default_partitions: i32,
     pub max_partitions: i32,
@@ -71,7 +71,7 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(config: HandlerConfig, parts: BrokerParts) -> Self {
         let topics = TopicCache::new(Arc::clone(&parts.metastore) as _);
-        let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.agent.clone());
+        let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.me.clone());
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
         let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
         Broker { config, parts, topics, nodes, producer_ids, group_settings }

@@ -66,7 +66,7 @@ struct Connection {
     peer: SocketAddr,
     /// The peer as groups show it.
     host: Arc<str>,
-    /// The client is gone, or cannot be talked to any more: whoever only waits for it stops.
+    /// The client is gone, or may or can not be talked to any more: whoever only waits for it stops.
     gone: CancellationToken,
     /// The last answer was sent.
     finished: CancellationToken,
@@ -76,8 +76,8 @@ struct Connection {
     _open: Open,
 }
 
-/// Serves a connection in two tasks of the server's group.
-pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place: OwnedSemaphorePermit) {
+/// Serves a connection in two tasks of the server's group, until `term` ends at the latest.
+pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, term: CancellationToken, place: OwnedSemaphorePermit) {
     shared.metrics.connections.opened();
     let (reading, writing) = stream.into_split();
     let (sender, receiver) = mpsc::channel(HANDOVER);
@@ -85,7 +85,7 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
         shared: shared.clone(),
         peer,
         host: format!("/{}", peer.ip()).into(),
-        gone: CancellationToken::new(),
+        gone: term.child_token(),
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
         large: Arc::new(Semaphore::new(LARGE_ANSWERS)),
@@ -210,6 +210,7 @@ impl Connection {
                 }
                 self.fault(reason(frame), refusal)
             }
+            Refusal::Fenced => End::Gone,
             Refusal::Codec(_) => self.fault("unreadable", refusal),
             Refusal::Unanswerable(_) => self.fault("unanswerable", refusal),
         }

@@ -7,6 +7,6 @@ mod lease;
 mod members;
 mod sweep;
 
-pub use lease::{Lease, LeaseError};
+pub use lease::{Lease, LeaseConfig, LeaseError};
 pub use members::Membership;
 pub use sweep::{SweepConfig, SweepParts, start_sweeps};

@@ -32,7 +32,7 @@ use crate::clock::{Ids, RandomIds, SystemClock};
 use crate::config::{Config, Mode};
 use crate::metastore::flaky::Flaky;
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Agent, Metastore};
+use crate::metastore::{Agent, Identity, Metastore};
 use crate::metrics::Metrics;
 use crate::protocol::{Request, parse_request};
 use crate::store::flaky::FlakyStore;
@@ -64,7 +64,7 @@ fn config() -> HandlerConfig {
     };
     HandlerConfig {
         cluster_id: "cluster".to_owned(),
-        agent,
+        me: Identity::of_the_only(agent),
         auto_create_topics: true,
         default_partitions: 2,
         max_partitions: 100,
@@ -89,7 +89,7 @@ impl World {
 
     /// One of several agents on the same metastore, each with a store of its own.
     fn on(memory: &Arc<dyn Metastore>, config: HandlerConfig) -> World {
-        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, config.agent.node.0.unsigned_abs().into()));
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, config.me.agent().node.0.unsigned_abs().into()));
         let flaky = Arc::new(Flaky::new(Arc::clone(memory), Arc::clone(&ids)));
         let flaky_store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
         let store: Arc<dyn ObjectStore> = Arc::clone(&flaky_store) as _;
@@ -106,7 +106,7 @@ impl World {
             }),
             clock: Arc::new(SystemClock),
             ids: Arc::clone(&ids),
-            node: config.agent.node,
+            me: config.me.clone(),
             metrics: Arc::clone(&metrics),
         };
         let (settings, _) = Config::from_settings(Mode::Dev, Some(PathBuf::from("nowhere")), &BTreeMap::new()).expect("defaults");
