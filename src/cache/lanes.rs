@@ -1,4 +1,5 @@
-//! How much is on its way at once: a limit for each age, so that readers of history do not hold up readers of the log's end.
+//! How much is on its way at once: a limit for each age, so that readers of history do not hold up readers of the log's end. What
+//! nobody waits for yet goes with history.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::entries::{Entries, Keeper, Part};
+use super::entries::{Age, Entries, Keeper, Part};
 use super::lanes::Lanes;
 use super::pages::{Page, PageSize, chunk_runs, runs, widened};
 use super::peer::Peers;
@@ -28,12 +28,14 @@ pub(super) struct LoadLimits {
     pub(super) prefetched_pages: usize,
 }
 
-/// Who may be asked for pages.
+/// What pages are loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sources {
-    /// Peers, if there are any, then the store.
-    PeersToo,
-    /// Only the store: for a peer that asks, and where a peer's answer was not good enough.
+pub(super) enum Purpose {
+    /// A reader waits for them: from a peer, if there is one to ask, else from the store.
+    Read,
+    /// The same, but nobody waits yet, so that it must not be in the way of those who do.
+    Prefetch,
+    /// Only the store counts: a peer wants them from this agent, or what a peer said of them was not good enough.
     StoreOnly,
 }
 
@@ -88,10 +90,10 @@ impl Loader {
     }
 
     /// Has `pages`, which are in ascending order, loaded unless that is going on already.
-    pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page], sources: Sources) -> Vec<(Page, Awaited)> {
-        let (mut awaited, claims) = self.claim(object, &self.with_neighbours(object, pages, sources));
+    pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<(Page, Awaited)> {
+        let (mut awaited, claims) = self.claim(object, &self.with_neighbours(object, pages, purpose));
         awaited.retain(|(page, _)| pages.binary_search(page).is_ok());
-        self.spawn(object, claims, sources, None);
+        self.spawn(object, claims, purpose, None);
         awaited
     }
 
@@ -101,8 +103,8 @@ impl Loader {
         let Ok(count) = u32::try_from(pages.len()) else { return };
         // None left, or another was faster: a wish is no promise.
         let Ok(permits) = Arc::clone(&self.prefetches).try_acquire_many_owned(count) else { return };
-        let (_, claims) = self.claim(object, &self.with_neighbours(object, &pages, Sources::PeersToo));
-        self.spawn(object, claims, Sources::PeersToo, Some(permits));
+        let (_, claims) = self.claim(object, &self.with_neighbours(object, &pages, Purpose::Prefetch));
+        self.spawn(object, claims, Purpose::Prefetch, Some(permits));
     }
 
     pub(super) fn has_peers(&self) -> bool {
@@ -119,9 +121,9 @@ impl Loader {
 
     /// `pages`, and what else is missing of those chunks that this agent loads for the whole rack: each is to cost one request, whoever wants which of its
     /// pages first.
-    fn with_neighbours(&self, object: ObjectId, pages: &[Page], sources: Sources) -> Vec<Page> {
+    fn with_neighbours(&self, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<Page> {
         let Some(peers) = &self.peers else { return pages.to_vec() };
-        let mine = |page: &Page| sources == Sources::StoreOnly || peers.owns(object, self.chunk(*page));
+        let mine = |page: &Page| purpose == Purpose::StoreOnly || peers.owns(object, self.chunk(*page));
         let (owned, mut wide): (Vec<Page>, Vec<Page>) = pages.iter().partition(|page| mine(page));
         wide.extend(widened(&owned, self.pages_per_get, |page| !self.entries.has(object, Part::Page(page))));
         wide.sort_unstable();
@@ -142,19 +144,19 @@ impl Loader {
         (awaited, claims)
     }
 
-    fn spawn(self: &Arc<Self>, object: ObjectId, claims: Vec<Claim>, sources: Sources, permits: Option<OwnedSemaphorePermit>) {
+    fn spawn(self: &Arc<Self>, object: ObjectId, claims: Vec<Claim>, purpose: Purpose, permits: Option<OwnedSemaphorePermit>) {
         if claims.is_empty() {
             return;
         }
         let loader = Arc::clone(self);
         // A task of its own: others may wait for these pages when the reader who wanted them first has gone away.
         self.tasks.spawn("cache load", async move {
-            loader.load_claimed(object, claims, sources).await;
+            loader.load_claimed(object, claims, purpose).await;
             drop(permits);
         });
     }
 
-    async fn load_claimed(&self, object: ObjectId, claims: Vec<Claim>, sources: Sources) {
+    async fn load_claimed(&self, object: ObjectId, claims: Vec<Claim>, purpose: Purpose) {
         let mut open = Vec::with_capacity(claims.len());
         for claim in claims {
             // A load may have ended between the reader's look and the claim.
@@ -168,15 +170,15 @@ impl Loader {
         let mut open = open.into_iter();
         let loads = runs.into_iter().map(|run| {
             let claims: Vec<Claim> = open.by_ref().take((run.end.0 - run.start.0) as usize).collect();
-            self.load_run(object, run, claims, sources)
+            self.load_run(object, run, claims, purpose)
         });
         join_all(loads.collect::<Vec<_>>()).await;
     }
 
     /// One request for neighbouring pages, one claim each.
-    async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>, sources: Sources) {
+    async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>, purpose: Purpose) {
         let range = self.page_size.range(&run);
-        let got = self.get(object, self.chunk(run.start), range, sources).await;
+        let got = self.get(object, self.chunk(run.start), range, purpose).await;
         let (mut pages, keeper) = match got {
             Ok((pieces, keeper)) => (self.page_size.cut(&run, &pieces).into_iter(), keeper),
             Err(error) => {
@@ -199,16 +201,17 @@ impl Loader {
     }
 
     /// The bytes of `range`, which lies in one chunk if there are peers, and whose they are to keep.
-    async fn get(&self, object: ObjectId, chunk: u64, range: ByteRange, sources: Sources) -> Result<(Vec<Bytes>, Keeper), StoreError> {
+    async fn get(&self, object: ObjectId, chunk: u64, range: ByteRange, purpose: Purpose) -> Result<(Vec<Bytes>, Keeper), StoreError> {
         let age = self.entries.age(object);
+        let lane = if purpose == Purpose::Prefetch { Age::Old } else { age };
         let mut keeper = Keeper::Mine;
-        if let (Some(peers), Sources::PeersToo) = (&self.peers, sources) {
-            if let Some(pieces) = peers.borrow(object, chunk, range, age).await {
+        if let (Some(peers), Purpose::Read | Purpose::Prefetch) = (&self.peers, purpose) {
+            if let Some(pieces) = peers.borrow(object, chunk, range, age, lane).await {
                 return Ok((pieces, Keeper::Borrowed));
             }
             keeper = if peers.owns(object, chunk) { Keeper::Mine } else { Keeper::Borrowed };
         }
-        let permit = self.gets.enter(age).await;
+        let permit = self.gets.enter(lane).await;
         let got = self.store.get_up_to(object, range).await;
         drop(permit);
         self.entries.metrics.loaded();

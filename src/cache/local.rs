@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::entries::{Age, Entries, Keeper, Part};
-use super::load::{LoadLimits, Loader, Sources};
+use super::load::{LoadLimits, Loader, Purpose};
 use super::pages::{Page, PageSize};
 use super::peer::{PeerParts, Peers};
 use super::pieces::Pieces;
@@ -88,7 +88,7 @@ impl ObjectCache {
         }
         self.entries.forget(object, page).await;
         let mut part = None;
-        for (_, awaited) in self.loader.load(object, &[page], Sources::StoreOnly) {
+        for (_, awaited) in self.loader.load(object, &[page], Purpose::StoreOnly) {
             part = awaited.loaded().await?.slice(within);
         }
         Ok(part)
@@ -122,7 +122,7 @@ impl ObjectCache {
                 None => missing.push(page),
             }
         }
-        for (page, awaited) in self.loader.load(object, &missing, Sources::StoreOnly) {
+        for (page, awaited) in self.loader.load(object, &missing, Purpose::StoreOnly) {
             match awaited.loaded().await {
                 Ok(pieces) => lent.push((page, pieces)),
                 // The object ended in an earlier page.
@@ -163,7 +163,7 @@ impl ObjectCache {
             }
         }
         self.entries.metrics.looked_up((found.len() + missing.len()) as u64, found.len() as u64);
-        for (page, awaited) in self.loader.load(object, &missing, Sources::PeersToo) {
+        for (page, awaited) in self.loader.load(object, &missing, Purpose::Read) {
             let pieces = match awaited.loaded().await {
                 // Who reads it will have doubts.
                 Err(StoreError::OutOfRange { .. }) if self.loader.has_peers() => Arc::default(),

@@ -86,7 +86,7 @@ pub struct PeerParts {
 /// Requests to peers at the same time.
 const CALLS_AT_ONCE: usize = 64;
 /// How long a peer that failed is left alone: after the first failure, and at most.
-const FIRST_REST: Duration = Duration::from_millis(500);
+const FIRST_REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Why a peer gave nothing.
@@ -153,11 +153,11 @@ impl Peers {
     }
 
     /// The bytes of `range`, which lies in `chunk`, as far as the object goes; `None` if no peer gave them.
-    pub(super) async fn borrow(&self, object: ObjectId, chunk: u64, range: ByteRange, age: Age) -> Option<Vec<Bytes>> {
+    pub(super) async fn borrow(&self, object: ObjectId, chunk: u64, range: ByteRange, age: Age, lane: Age) -> Option<Vec<Bytes>> {
         let view = Arc::clone(&self.parts.view.borrow());
         for (peer, held_only) in candidates(&view.ring, object, chunk, age) {
             // Waiting for room comes first: those who had it may have found out that the peer is dead.
-            let Ok(_permit) = timeout(self.parts.deadlines.first_byte, self.calls.enter(age)).await else { return None };
+            let Ok(_permit) = timeout(self.parts.deadlines.first_byte, self.calls.enter(lane)).await else { return None };
             if !self.may_ask(&view.ring, peer, object, held_only) {
                 continue;
             }

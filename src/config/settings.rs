@@ -104,7 +104,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("GROUPCACHE_ADVERTISED_HOST", "", "host name for peers; unset: the address by which this agent reaches Postgres"),
     setting("GROUPCACHE_HEARTBEAT_MS", "5000", "how often an agent renews its lease"),
     setting("GROUPCACHE_POLL_MS", "10000", "how often the other agents are looked up"),
-    setting("GROUPCACHE_DEADLINE_MS", "100", "a peer that does not begin to answer within this is passed over in favour of S3"),
+    setting("GROUPCACHE_DEADLINE_MS", "250", "a peer that does not begin to answer within this is passed over in favour of S3"),
     setting("GROUPCACHE_LEASE_TTL_MS", "15000", "how long an agent that does not renew its lease counts as alive"),
     setting("SHUTDOWN_TIMEOUT_MS", "30000", "how long a shutdown waits for requests in flight"),
     setting("LOG", "info", "log filter: error, warn, info, debug, trace, or per module as in yaks::produce=debug"),
@@ -130,7 +130,10 @@ pub fn help(mode: Mode) -> String {
 fn applies(name: &str, mode: Mode) -> bool {
     match mode {
         Mode::Agent => true,
-        Mode::Dev => !["DB_", "S3_", "RUN_MIGRATIONS", "RACK"].iter().any(|prefix| name.starts_with(prefix)),
+        Mode::Dev => {
+            let not_there = ["DB_", "S3_", "RUN_MIGRATIONS", "RACK", "GROUPCACHE_"];
+            name == "GROUPCACHE_CACHE_SIZE_MB" || !not_there.iter().any(|prefix| name.starts_with(prefix))
+        }
     }
 }
 

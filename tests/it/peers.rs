@@ -32,6 +32,8 @@ impl Rack {
         let balancer = Balancer::start().await;
         let port = balancer.port.to_string();
         let common = [
+            // How long a machine with too few processors lets a peer wait is not what is judged here.
+            ("YAKS_GROUPCACHE_DEADLINE_MS", "2000"),
             ("YAKS_ADVERTISED_PORT", port.as_str()),
             ("YAKS_METRICS_PORT", "0"),
             ("YAKS_GROUPCACHE_ENABLED", "true"),
