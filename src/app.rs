@@ -357,6 +357,7 @@ fn handler_config(config: &Config, cluster_id: String, me: Identity) -> HandlerC
         max_connections: config.connections.max_connections,
         connection_idle_ms: u64::try_from(config.connections.idle.as_millis()).unwrap_or(u64::MAX),
         log_dir: String::new(),
+        rack_cidrs: config.rack_cidrs.clone(),
         deferred: config.buffer.deferred,
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use settings::{Mode, SETTINGS, Setting, help};
 
-use crate::types::NodeId;
+use crate::types::{NodeId, RackCidrs};
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub mode: Mode,
     pub node_id: Option<NodeId>,
     pub rack: Option<String>,
+    /// Racks of clients by their address.
+    pub rack_cidrs: RackCidrs,
     pub broker_host: String,
     pub broker_port: u16,
     pub advertised_host: String,
@@ -194,6 +196,7 @@ impl Config {
             mode,
             node_id: read.optional("NODE_ID", "an integer from 0 to 2147483647", |v| v.parse().ok().filter(|id| *id >= 0).map(NodeId))?,
             rack: read.optional("RACK", "a name", |v| Some(v.to_owned()))?,
+            rack_cidrs: read.parsed("RACK_CIDRS", RackCidrs::parse)?,
             broker_host: read.text("BROKER_HOST")?,
             broker_port: read.number("BROKER_PORT", 0, u16::MAX)?,
             advertised_host: read.text("ADVERTISED_HOST")?,

@@ -2,9 +2,13 @@
 //!
 //! Pure: no clock, no randomness, no I/O. Ids are made in `clock`, parsed and printed here.
 
+mod racks;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use racks::RackCidrs;
 
 /// A topic's permanent identity (KIP-516). Names can be reused after a delete; ids never are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -46,6 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADVERTISED_PORT", "0", "the port clients are told; 0 means the broker's"),
     setting("NODE_ID", "", "the broker id; unset leases a free one"),
     setting("RACK", "", "the zone this agent runs in"),
+    setting("RACK_CIDRS", "", "zones of clients by address, as in 10.1.0.0/16=eu-1a,2001:db8::/32=eu-1b"),
     setting("OTEL_ENABLED", "false", "serve /metrics, /livez and /readyz; setting METRICS_PORT does so too"),
     setting("METRICS_PORT", "9090", "their port"),
     setting("RUN_MIGRATIONS", "false", "bring the schema up to date at start (yaks dev always does)"),
@@ -222,6 +223,11 @@ impl<'a> Reader<'a> {
             Some(parsed) => Ok(Some(parsed)),
             None => self.refuse(name, format_args!("{allowed} is allowed, or nothing")),
         }
+    }
+
+    /// `parse` says in words what is wrong.
+    pub(super) fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        parse(&self.any(name)).or_else(|wrong| self.refuse(name, wrong))
     }
 
     pub(super) fn at_most(&self, name: &str, doubled: Duration, other: &str, limit: Duration) -> Result<(), ConfigError> {

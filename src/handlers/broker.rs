@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client_rack;
 use super::fetch::ReadLog;
 use super::group_settings::GroupSettingsCache;
 use super::init_producer_id::ProducerIds;
@@ -13,6 +14,8 @@ use crate::fetch::Watermarks;
 use crate::group::Coordinator;
 use crate::metastore::{Identity, Metastore};
 use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
+use crate::protocol::RequestHeader;
+use crate::types::RackCidrs;
 
 /// How requests are answered.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct HandlerConfig {
     pub connection_idle_ms: u64,
     /// What clients are told for a log directory: where the records are.
     pub log_dir: String,
+    /// Racks of clients by their address.
+    pub rack_cidrs: RackCidrs,
     /// Answer batches without a producer id before they have offsets, where the topic does not say.
     pub deferred: bool,
 }
@@ -75,6 +80,11 @@ impl Broker {
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
         let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
         Broker { config, parts, topics, nodes, producer_ids, group_settings }
+    }
+
+    /// The rack the client is in, if that is known.
+    pub(super) fn rack_of(&self, header: &RequestHeader) -> Option<Arc<str>> {
+        client_rack::of(header, &self.config.rack_cidrs)
     }
 }
 

@@ -134,7 +134,7 @@ impl Handlers {
             Api::UpdateFeatures => self.later(request, update_features::answer),
             Api::DescribeProducers => self.later(request, describe_producers::answer),
             Api::ListConfigResources => self.later(request, list_config_resources::answer),
-            Api::DescribeTopicPartitions => self.later(request, describe_topic_partitions::answer),
+            Api::DescribeTopicPartitions => self.with_header(request, describe_topic_partitions::answer),
         }
     }
 

@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use super::{ServerConfig, ServerMetrics};
 use crate::budget::{Budget, Charge};
 use crate::handlers::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
-use crate::protocol::{FrameError, Rope, parse_request};
+use crate::protocol::{ClientNotes, FrameError, Rope, parse_request};
 use crate::tasks::Tasks;
 
 /// Finished answers that wait for the socket, in bytes, before the next one is taken up.
@@ -66,6 +66,7 @@ struct Connection {
     peer: SocketAddr,
     /// The peer as groups show it.
     host: Arc<str>,
+    notes: ClientNotes,
     /// The client is gone, or may or can not be talked to any more: whoever only waits for it stops.
     gone: CancellationToken,
     /// The last answer was sent.
@@ -85,6 +86,7 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, term: 
         shared: shared.clone(),
         peer,
         host: format!("/{}", peer.ip()).into(),
+        notes: ClientNotes::default(),
         gone: term.child_token(),
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
@@ -172,6 +174,7 @@ impl Connection {
     async fn begin(&self, frame: Frame) -> Result<(InFlight, Reply), Refusal> {
         let mut request = parse_request(frame.bytes)?;
         request.header.client_host = Arc::clone(&self.host);
+        request.header.notes = self.notes.clone();
         let Begun { answer, on_disconnect, reply } = self.shared.service.begin(request).await?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let (answer, large) = match on_disconnect {

@@ -6,6 +6,7 @@
 mod bad_input;
 mod clients;
 mod failures;
+mod fencing;
 mod groups;
 mod members;
 mod peers;

@@ -79,6 +79,11 @@ impl Broker {
         self.child.wait().expect("reaped")
     }
 
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("reaped")
+    }
+
     /// Starts again on the same port, after a kill.
     pub fn restart(&mut self) {
         let (child, _) = spawn((self.command)(self.port()), &self.log);

@@ -5,6 +5,7 @@ mod configs;
 mod groups;
 mod logs;
 mod members;
+mod racks;
 mod records;
 mod topics;
 mod versions;
@@ -74,6 +75,7 @@ fn config() -> HandlerConfig {
         max_connections: 100,
         connection_idle_ms: 600_000,
         log_dir: "memory".to_owned(),
+        rack_cidrs: crate::types::RackCidrs::default(),
         deferred: false,
     }
 }
