@@ -29,6 +29,7 @@ pub struct Metrics {
     pub materializer: MaterializerMetrics,
     pub groups: GroupMetrics,
     pub cache: CacheMetrics,
+    pub peers: PeerMetrics,
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
     pub traces: TraceMetrics,
@@ -63,6 +64,7 @@ impl Metrics {
             materializer: MaterializerMetrics::new(&meter),
             groups: GroupMetrics::new(&meter),
             cache: CacheMetrics::new(&meter),
+            peers: PeerMetrics::new(&meter),
             store: StoreMetrics::new(&meter),
             jobs: JobMetrics::new(&meter),
             traces: TraceMetrics::new(&meter),
@@ -85,6 +87,14 @@ impl Metrics {
         let gauge = meter.f64_observable_gauge("yaks_buffer_stalled_seconds");
         let gauge = gauge.with_description("How long uploads and commits have not moved while something waits");
         gauge.with_callback(move |observer| observer.observe(stalled().as_secs_f64(), &[])).build();
+    }
+
+    /// Shows for how long this agent may still act under its node id.
+    pub fn watch_lease(&self, remaining: impl Fn() -> Duration + Send + Sync + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        let gauge = meter.f64_observable_gauge("yaks_lease_remaining_seconds");
+        let gauge = gauge.with_description("How long this agent may still act under its node id; 0: it may not");
+        gauge.with_callback(move |observer| observer.observe(remaining().as_secs_f64(), &[])).build();
     }
 
     /// Shows how the connections to the database are used.
@@ -589,8 +599,41 @@ impl CacheMetrics {
         self.peer_errors.add(1, &[]);
     }
 
+    /// Agents in the ring, this one included; 0 without one.
+    pub fn peers(&self, agents: usize) {
+        self.peers.record(agents as u64, &[]);
+    }
+
     pub fn holds(&self, bytes: u64) {
         self.bytes.record(bytes, &[]);
+    }
+}
+
+/// What the cache lends to peers.
+#[derive(Debug, Clone)]
+pub struct PeerMetrics {
+    served: Counter<u64>,
+    bytes: Counter<u64>,
+    refused: Counter<u64>,
+}
+
+impl PeerMetrics {
+    fn new(meter: &Meter) -> Self {
+        PeerMetrics {
+            served: counter(meter, "yaks_groupcache_served_total", "Requests of peers served, by whether there was anything to give"),
+            bytes: count(meter, "yaks_groupcache_served_bytes_total", "Bytes given to peers"),
+            refused: counter(meter, "yaks_groupcache_refused_total", "Requests on the peer port refused, by reason"),
+        }
+    }
+
+    pub fn served(&self, found: bool, bytes: u64) {
+        self.served.add(1, &[KeyValue::new("found", if found { "true" } else { "false" })]);
+        self.bytes.add(bytes, &[]);
+    }
+
+    /// `reason`: one of few.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 }
 
@@ -686,6 +729,7 @@ mod tests {
         metrics.materializer.round(3, 3, None, Duration::from_millis(3));
         metrics.watch_held(9, || 7);
         metrics.watch_stalled(|| Duration::from_millis(1500));
+        metrics.watch_lease(|| Duration::from_secs(12));
         metrics.watch_pool(|| PoolUse { used: 2, idle: 3, most: 16, acquires: 40, waited: Duration::from_millis(250) });
         metrics.identify(4, "1.2.3");
         metrics.materializer.pending(5, Some(Duration::from_secs(9)), 1);
@@ -704,6 +748,7 @@ mod tests {
             "yaks_buffer_stalled_seconds 1.5",
             "yaks_db_pool_connections{state=\"used\"} 2",
             "yaks_db_pool_connections{state=\"idle\"} 3",
+            "yaks_lease_remaining_seconds 12",
             "yaks_db_pool_max_connections 16",
             "yaks_db_pool_acquires_total 40",
             "yaks_db_pool_wait_seconds_total 0.25",

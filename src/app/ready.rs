@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
-use crate::metastore::Metastore;
+use crate::metastore::{Identity, Metastore};
 use crate::produce::Producer;
 use crate::store::ObjectStore;
 
@@ -15,33 +15,31 @@ use crate::store::ObjectStore;
 /// far less.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
-/// The rooms run, metastore and store can be used, the schema is not older than this binary, what was sealed moves, and no shutdown has begun.
+/// The rooms run, the node id is leased, metastore and store can be used, the schema is not older than this binary, what was sealed moves, and no shutdown has begun.
 #[derive(Debug)]
 pub(super) struct Ready {
     metastore: Arc<dyn Metastore>,
     store: Arc<dyn ObjectStore>,
     stopping: CancellationToken,
     /// Empty until the rooms have started.
-    producer: OnceLock<Arc<Producer>>,
+    running: OnceLock<(Identity, Arc<Producer>)>,
 }
 
 impl Ready {
     pub(super) fn new(metastore: Arc<dyn Metastore>, store: Arc<dyn ObjectStore>, stopping: CancellationToken) -> Self {
-        Ready { metastore, store, stopping, producer: OnceLock::new() }
+        Ready { metastore, store, stopping, running: OnceLock::new() }
     }
 
-    pub(super) fn started(&self, producer: Arc<Producer>) {
-        self.producer.get_or_init(|| producer);
+    pub(super) fn started(&self, me: Identity, producer: Arc<Producer>) {
+        self.running.get_or_init(|| (me, producer));
     }
 
     /// What speaks against it and costs nothing to know.
-    fn here(&self) -> [Option<String>; 2] {
+    fn here(&self) -> [Option<String>; 3] {
         let stopping = self.stopping.is_cancelled().then(|| "the agent is shutting down".to_owned());
-        let rooms = match self.producer.get() {
-            None => Some("the agent is starting".to_owned()),
-            Some(producer) => producer.stalled().filter(|stalled| *stalled > STUCK_AFTER).map(stuck),
-        };
-        [stopping, rooms]
+        let Some((me, producer)) = self.running.get() else { return [stopping, Some("the agent is starting".to_owned()), None] };
+        let fenced = me.acting().is_none().then(|| "the node id is not leased".to_owned());
+        [stopping, fenced, producer.stalled().filter(|stalled| *stalled > STUCK_AFTER).map(stuck)]
     }
 
     async fn of_metastore(&self) -> Option<String> {
@@ -60,8 +58,8 @@ fn stuck(stalled: Duration) -> String {
 impl Readiness for Ready {
     async fn ready(&self) -> Result<(), String> {
         let (metastore, store) = futures_util::future::join(self.of_metastore(), self.store.check()).await;
-        let [stopping, rooms] = self.here();
-        let missing: Vec<String> = [stopping, rooms, metastore, store.err().map(|e| e.to_string())].into_iter().flatten().collect();
+        let missing = self.here().into_iter().chain([metastore, store.err().map(|e| e.to_string())]);
+        let missing: Vec<String> = missing.flatten().collect();
         if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
     }
 }
@@ -73,7 +71,7 @@ mod tests {
     use super::*;
     use crate::clock::{Ids, RandomIds, SystemClock};
     use crate::metastore::memory::MemoryMetastore;
-    use crate::metastore::{Log, Topics as _};
+    use crate::metastore::{Agent, Log, Topics as _};
     use crate::metrics::Metrics;
     use crate::produce::{NewBatch, ProduceConfig, ProduceParts, Wait};
     use crate::records::batch::{BatchLimits, build, check};
@@ -95,6 +93,7 @@ mod tests {
     struct Stage {
         ready: Ready,
         producer: Arc<Producer>,
+        me: Identity,
         store: Arc<FlakyStore>,
         metrics: Metrics,
     }
@@ -105,11 +104,22 @@ mod tests {
         metastore.create_topic(TopicId([1; 16]), &TopicName::parse("t").expect("a name"), 1, &BTreeMap::new()).await.expect("created");
         let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
         let metrics = Metrics::new().expect("metrics");
+        let agent = Agent {
+            node: NodeId(1),
+            broker: NodeId(1),
+            instance: [1; 16],
+            advertised_host: "here".to_owned(),
+            advertised_port: 9092,
+            peer_address: None,
+            rack: None,
+            version: String::new(),
+        };
+        let me = Identity::leased(agent, tokio::time::Instant::now() + Duration::from_mins(1));
         let parts = ProduceParts {
             store: Arc::clone(&store) as _,
             log: Arc::clone(&metastore) as Arc<dyn Log>,
             ids,
-            node: NodeId(1),
+            me: me.clone(),
             metrics: metrics.buffer.clone(),
             traces: Traces::off(),
             keep: Arc::new(|_, _| Box::pin(async {})),
@@ -117,7 +127,7 @@ mod tests {
         };
         let producer = Producer::start(CONFIG, parts, &Tasks::new());
         let ready = Ready::new(metastore, Arc::clone(&store) as _, CancellationToken::new());
-        Stage { ready, producer, store, metrics }
+        Stage { ready, producer, me, store, metrics }
     }
 
     impl Stage {
@@ -130,7 +140,11 @@ mod tests {
     async fn an_agent_is_ready_between_its_start_and_its_end() {
         let stage = stage().await;
         assert_eq!(stage.says().await, "the agent is starting");
-        stage.ready.started(Arc::clone(&stage.producer));
+        stage.ready.started(stage.me.clone(), Arc::clone(&stage.producer));
+        assert_eq!(stage.says().await, "");
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        assert_eq!(stage.says().await, "the node id is not leased");
+        stage.me.renew(Agent::clone(&stage.me.agent()), tokio::time::Instant::now() + Duration::from_mins(1));
         assert_eq!(stage.says().await, "");
         stage.store.take_down();
         assert!(stage.says().await.contains("unavailable"));
@@ -141,7 +155,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_agent_whose_puts_hang_is_not_ready_until_they_move() {
         let stage = stage().await;
-        stage.ready.started(Arc::clone(&stage.producer));
+        stage.ready.started(stage.me.clone(), Arc::clone(&stage.producer));
         let producer = Arc::clone(&stage.producer);
         stage.metrics.watch_stalled(move || producer.stalled().unwrap_or_default());
         stage.store.next_puts(1, Mishap::Hang);

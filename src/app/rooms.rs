@@ -11,14 +11,13 @@ use crate::fetch::{FetchConfig, Looked, Reader, Watermarks};
 use crate::group::consumer::Assignor;
 use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
-use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
+use crate::metastore::{Change, Changes, Identity, Log, Metastore, RoundReport, Topics};
 use crate::metrics::Metrics;
 use crate::partition::Rules;
 use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
 use crate::store::{ObjectStore, ReadRange};
 use crate::tasks::{Nudge, Progress, Tasks};
 use crate::traces::Traces;
-use crate::types::NodeId;
 use crate::upkeep::{SweepConfig, SweepParts, start_sweeps};
 
 /// How often to look for verdicts and watermarks that nobody announced.
@@ -36,14 +35,14 @@ pub struct RoomParts {
     pub keep: Keep,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
-    pub node: NodeId,
+    pub me: Identity,
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
 }
 
 impl std::fmt::Debug for RoomParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RoomParts").field("node", &self.node).field("metastore", &self.metastore).finish_non_exhaustive()
+        f.debug_struct("RoomParts").field("me", &self.me).field("metastore", &self.metastore).finish_non_exhaustive()
     }
 }
 
@@ -72,7 +71,7 @@ impl Rooms {
                 store: Arc::clone(&parts.store),
                 log: Arc::clone(&log),
                 ids: Arc::clone(&parts.ids),
-                node: parts.node,
+                me: parts.me.clone(),
                 metrics: parts.metrics.buffer.clone(),
                 traces: parts.traces.clone(),
                 keep: Arc::clone(&parts.keep),

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{
     Agent, Beat, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupChange, GroupConfigs, GroupLabel, GroupRow,
     GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError, Metastore, Offsets,
-    PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
+    PeerSecrets, PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
 use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
@@ -301,6 +301,14 @@ impl Leases for Flaky {
 
     async fn live_agents(&self) -> Result<Vec<Agent>> {
         self.look(self.inner.live_agents()).await
+    }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        self.change(Operation::Change, self.inner.peer_secrets(proposal)).await
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        self.change(Operation::Change, self.inner.rotate_peer_secret(next)).await
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::ProduceError;
 use super::movement::Movement;
 use super::tickets::Unsettled;
-use crate::metastore::{Log, MetaError, WriteEvent};
+use crate::metastore::{Identity, Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
 use crate::store::StoreError;
 use crate::tasks::Nudge;
@@ -69,6 +69,7 @@ impl Outage {
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
+    pub(super) me: Identity,
     pub(super) unsettled: Arc<Unsettled>,
     pub(super) movement: Arc<Movement>,
     pub(super) metrics: BufferMetrics,
@@ -137,11 +138,11 @@ impl Committer {
     }
 
     async fn commit(&self, group: Vec<Ready>) {
-        let events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
+        let mut events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
         let began = Instant::now();
         let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
         let spans: Vec<Span> = group.iter().map(|ready| ready.flush.child("commit")).filter(Span::is_live).collect();
-        let result = self.append(&events, give_up_at).await;
+        let result = self.append(&mut events, give_up_at).await;
         spans.into_iter().for_each(|span| span.ended(&result));
         self.metrics.committed(Status::of(&result), began.elapsed());
         for Ready { stored, flush, sealed_at, .. } in group {
@@ -177,7 +178,7 @@ impl Committer {
 
     /// Tries, once at least, until the events are committed or it is time to give up. An event that is already there is not inserted twice, so
     /// an unknown outcome is settled by looking, then trying again.
-    async fn append(&self, events: &[WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
+    async fn append(&self, events: &mut [WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.append_once(events).await {
@@ -197,7 +198,12 @@ impl Committer {
         }
     }
 
-    async fn append_once(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
+    /// Events are written under the id that this agent has now, and only if it has one: it may have lost its lease since it took the records.
+    async fn append_once(&self, events: &mut [WriteEvent]) -> Result<(), MetaError> {
+        let Some(me) = self.me.acting() else {
+            return Err(MetaError::Unavailable("this agent has lost the lease of its node id".to_owned()));
+        };
+        events.iter_mut().for_each(|event| event.node = me.node);
         let Err(error) = self.log.append(events).await else { return Ok(()) };
         if !error.may_have_happened() {
             return Err(error);

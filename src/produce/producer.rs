@@ -15,14 +15,14 @@ use super::tickets::{Stub, Unsettled, stubs_of};
 use super::upload::{self, Patience};
 use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
 use crate::clock::Ids;
-use crate::metastore::{Log, MetaError, WriteEvent};
+use crate::metastore::{Identity, Log, MetaError, WriteEvent};
 use crate::metrics::BufferMetrics;
 use crate::partition::ObjectVerdict;
 use crate::records::object::pack;
 use crate::store::{ObjectBody, ObjectStore, StoreError};
 use crate::tasks::{Nudge, Tasks};
 use crate::traces::{Span, Traces, Waits};
-use crate::types::{NodeId, ObjectId};
+use crate::types::ObjectId;
 
 /// Told of every object this agent stored, before its event is committed: the cache keeps it for consumers at the tail.
 pub type Keep = Arc<dyn Fn(ObjectId, ObjectBody) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -33,7 +33,7 @@ pub struct ProduceParts {
     pub store: Arc<dyn ObjectStore>,
     pub log: Arc<dyn Log>,
     pub ids: Arc<dyn Ids>,
-    pub node: NodeId,
+    pub me: Identity,
     pub metrics: BufferMetrics,
     pub traces: Traces,
     pub keep: Keep,
@@ -43,7 +43,7 @@ pub struct ProduceParts {
 
 impl std::fmt::Debug for ProduceParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProduceParts").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("ProduceParts").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -95,6 +95,7 @@ impl Producer {
         let parts = &producer.parts;
         let committer = Committer {
             log: Arc::clone(&parts.log),
+            me: parts.me.clone(),
             unsettled,
             movement,
             metrics: parts.metrics.clone(),
@@ -181,7 +182,7 @@ impl Producer {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let Some(mut sealed) = self.next_sealed().await else { return };
-            let object = self.parts.ids.object();
+            let object = self.parts.ids.object().made_by(self.parts.me.agent().node);
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
             self.unsettled.expect(object, stubs_of(&mut sealed.groups));
@@ -214,7 +215,7 @@ impl Producer {
         span.ended(&result);
         self.lock().held -= sealed.bytes;
         result?;
-        let event = WriteEvent { object, node: self.parts.node, object_bytes: body.len(), index: packed.index };
+        let event = WriteEvent { object, node: self.parts.me.agent().node, object_bytes: body.len(), index: packed.index };
         (self.parts.keep)(object, body).await;
         Ok(Stored { event, bytes: sealed.bytes, records: sealed.records })
     }

@@ -4,14 +4,14 @@ use super::*;
 use crate::clock::{RandomIds, SystemClock};
 use crate::metastore::flaky::{Flaky, Odds, Operation};
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Decide, Metastore, Round, RoundLimits, Topics as _};
+use crate::metastore::{Agent, Decide, Metastore, Round, RoundLimits, Topics as _};
 use crate::metrics::Metrics;
 use crate::partition::{Rules, decide};
 use crate::produce::{Appended, Wait};
 use crate::records::batch::{BatchLimits, build, check};
 use crate::store::flaky::{FlakyStore, Mishap};
 use crate::store::memory::MemoryStore;
-use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{NodeId, Offset, TopicId, TopicName, TopicPartition};
 
 const TOPIC: TopicId = TopicId([7; 16]);
 const CONFIG: ProduceConfig = ProduceConfig {
@@ -29,6 +29,20 @@ struct Stage {
     store: Arc<FlakyStore>,
     metastore: Arc<dyn Metastore>,
     metrics: Metrics,
+    me: Identity,
+}
+
+fn agent(node: i32) -> Agent {
+    Agent {
+        node: NodeId(node),
+        broker: NodeId(node),
+        instance: [1; 16],
+        advertised_host: "here".to_owned(),
+        advertised_port: 9092,
+        peer_address: None,
+        rack: None,
+        version: String::new(),
+    }
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
@@ -38,17 +52,18 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
     let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
     let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
     let metrics = Metrics::new().expect("metrics");
+    let me = Identity::of_the_only(agent(1));
     let parts = ProduceParts {
         store: Arc::clone(&store) as _,
         log: Arc::clone(&metastore) as _,
         ids,
-        node: NodeId(1),
+        me: me.clone(),
         metrics: metrics.buffer.clone(),
         traces: Traces::off(),
         keep: Arc::new(|_, _| Box::pin(async {})),
         committed: Nudge::default(),
     };
-    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics }
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics, me }
 }
 
 impl Stage {
@@ -241,4 +256,21 @@ async fn closing_writes_what_is_there_at_once_and_takes_nothing_more() {
     );
     assert_eq!(last.await.expect("settled").expect("durable"), Appended::Durable);
     assert!(matches!(stage.send(0, 10, Wait::Verdict).await.expect("settled"), Err(ProduceError::ShuttingDown)));
+}
+
+/// Records taken before the lease was lost: nothing is written under an id that may be another's.
+#[tokio::test(start_paused = true)]
+async fn who_lost_its_lease_commits_nothing_until_it_has_one_again() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.me.lose();
+    tokio::time::sleep(CONFIG.flush_interval + CONFIG.give_up_after / 2).await;
+    assert_eq!((stage.store.puts(), stage.metastore.pending_events().await), (1, Ok(0)));
+    stage.me.renew(agent(2), Instant::now() + Duration::from_hours(1));
+    assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)), "under the new id");
+
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.me.renew(agent(2), Instant::now());
+    assert!(matches!(ticket.await.expect("settled"), Err(ProduceError::Unavailable(_))), "its producer may try elsewhere");
+    assert_eq!(stage.metastore.pending_events().await, Ok(0));
 }

@@ -139,12 +139,17 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Shared, places: &Arc<Sema
         tracing::debug!(%peer, limit = shared.config.max_connections, "connection refused: the limit is reached");
         return;
     };
+    let Some(term) = shared.service.term() else {
+        shared.metrics.connections.refused();
+        tracing::debug!(%peer, "connection refused: this agent may not serve now");
+        return;
+    };
     if let Err(error) = prepare(&stream) {
         // It was reset before we looked at it.
         tracing::debug!(%peer, %error, "connection lost");
         return;
     }
-    connection::start(stream, peer, shared, place);
+    connection::start(stream, peer, shared, term, place);
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -43,7 +43,8 @@ impl Traces {
     pub fn request(&self, api: &'static str, version: i16) -> Span {
         let Some(tracer) = &self.0 else { return Span::default() };
         let builder = SpanBuilder::from_name(format!("request {api}")).with_kind(SpanKind::Server);
-        let builder = builder.with_attributes([KeyValue::new("kafka.api_key", api), KeyValue::new("kafka.api_version", i64::from(version))]);
+        let builder =
+            builder.with_attributes([KeyValue::new("kafka.api_key", api), KeyValue::new("kafka.api_version", i64::from(version))]);
         Span::start(tracer, builder, &Context::new())
     }
 

@@ -126,7 +126,9 @@ impl Prometheus {
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").to_string();
             let mut command = Command::new(program);
-            command.arg(format!("--config.file={}", file.display())).arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
+            command
+                .arg(format!("--config.file={}", file.display()))
+                .arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
             command.arg(format!("--web.listen-address={address}")).arg("--log.level=error").stdout(Stdio::null());
             let mut prometheus = Prometheus { child: command.spawn().expect("prometheus"), address };
             let deadline = Instant::now() + LONG;
@@ -187,7 +189,7 @@ struct Load {
 }
 
 impl Load {
-    async fn start(brokers: &str) -> Load {
+    async fn start(brokers: &str, peer: String) -> Load {
         create_topic(brokers, "load", 4).await;
         let admin: AdminClient<DefaultClientContext> = client(brokers, &[]).create().expect("an admin client");
         let strict = NewTopic::new("strict", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "200");
@@ -196,7 +198,7 @@ impl Load {
         let work = vec![
             tokio::spawn(produce(brokers.to_owned(), Arc::clone(&stop))),
             spawn_blocking(brokers, &stop, consume),
-            spawn_blocking(brokers, &stop, misbehave),
+            spawn_blocking(brokers, &stop, move |brokers, stop| misbehave(brokers, &peer, stop)),
         ];
         Load { stop, work }
     }
@@ -209,7 +211,11 @@ impl Load {
     }
 }
 
-fn spawn_blocking(brokers: &str, stop: &Arc<AtomicBool>, work: fn(&str, &AtomicBool)) -> tokio::task::JoinHandle<()> {
+fn spawn_blocking(
+    brokers: &str,
+    stop: &Arc<AtomicBool>,
+    work: impl FnOnce(&str, &AtomicBool) + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
     let (brokers, stop) = (brokers.to_owned(), Arc::clone(stop));
     tokio::task::spawn_blocking(move || work(&brokers, &stop))
 }
@@ -241,16 +247,23 @@ fn consume(brokers: &str, stop: &AtomicBool) {
     }
 }
 
-/// Requests for an API that does not exist.
-fn misbehave(brokers: &str, stop: &AtomicBool) {
+/// Requests for an API that does not exist, and to the peer port without a signature.
+fn misbehave(brokers: &str, peer: &str, stop: &AtomicBool) {
     use std::io::{Read as _, Write as _};
     let first = brokers.split(',').next().expect("a broker");
     while !stop.load(Ordering::Relaxed) {
         let mut stream = std::net::TcpStream::connect(first).expect("connected");
         stream.write_all(&[0, 0, 0, 10, 0x7f, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0xff]).expect("written");
         let _ = stream.read(&mut [0; 64]);
+        assert_ne!(http::get(peer, "/").expect("an answer").status, 200);
         std::thread::park_timeout(Duration::from_millis(300));
     }
+}
+
+fn peer_address(agent: &Broker) -> String {
+    let log = agent.log();
+    let address = log.lines().find_map(|line| line.split_once("shared with peers on ")).map(|(_, rest)| rest.trim().to_owned());
+    address.unwrap_or_else(|| panic!("no peers are served: {log}"))
 }
 
 /// Two agents under load, a real Prometheus: every query of the dashboard has data, every alert can be judged, and none is wrong.
@@ -259,13 +272,20 @@ async fn every_query_of_the_dashboard_returns_data() {
     let Some(program) = installed("prometheus") else { return };
     let services = Services::start().await;
     // So little cache that reading from the beginning reads from S3.
-    let settings = [("YAKS_METRICS_PORT", "0"), ("YAKS_GROUPCACHE_CACHE_SIZE_MB", "1"), ("YAKS_GROUP_INITIAL_REBALANCE_DELAY_MS", "100")];
+    let settings = [
+        ("YAKS_METRICS_PORT", "0"),
+        ("YAKS_GROUPCACHE_CACHE_SIZE_MB", "1"),
+        ("YAKS_GROUPCACHE_ENABLED", "true"),
+        ("YAKS_GROUPCACHE_PORT", "0"),
+        ("YAKS_GROUPCACHE_POLL_MS", "300"),
+        ("YAKS_GROUP_INITIAL_REBALANCE_DELAY_MS", "100"),
+    ];
     let agents = [Broker::agent(&services, &settings), Broker::agent(&services, &settings)];
     let directory = tempfile::tempdir().expect("a directory");
     let targets: Vec<String> = agents.iter().map(Broker::admin_address).collect();
     let began = unix_time();
     let prometheus = Prometheus::start(&program, directory.path(), &targets);
-    let load = Load::start(&format!("{},{}", agents[0].address, agents[1].address)).await;
+    let load = Load::start(&format!("{},{}", agents[0].address, agents[1].address), peer_address(&agents[0])).await;
     let prometheus = blocking(move || {
         every_query_has_data(&prometheus, began);
         every_alert_can_be_judged(&prometheus);
@@ -289,13 +309,16 @@ fn every_query_has_data(prometheus: &Prometheus, began: u64) {
 
 fn every_alert_can_be_judged(prometheus: &Prometheus) {
     let rules = prometheus.ask("/api/v1/rules").expect("rules");
-    let rules: Vec<Value> = rules["groups"].as_array().expect("groups").iter().flat_map(|g| g["rules"].as_array().cloned().unwrap_or_default()).collect();
+    let rules: Vec<Value> =
+        rules["groups"].as_array().expect("groups").iter().flat_map(|g| g["rules"].as_array().cloned().unwrap_or_default()).collect();
     assert!(rules.len() >= 15, "{} alerts", rules.len());
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule:#}");
         // Producers that are refused what they send are the one thing that is wrong here, and that is not an outage.
         let alarming = rule["state"] == "firing" && rule["labels"]["severity"] == "page";
         assert!(!alarming, "{rule:#}");
-        prometheus.ask(&format!("/api/v1/query?query={}", http::escaped(rule["query"].as_str().expect("a query")))).expect("a value or none");
+        prometheus
+            .ask(&format!("/api/v1/query?query={}", http::escaped(rule["query"].as_str().expect("a query"))))
+            .expect("a value or none");
     }
 }

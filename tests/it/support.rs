@@ -15,13 +15,13 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
+#[path = "../support/http.rs"]
+pub mod http;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "shared with the contract tests")]
 pub mod postgres;
 #[path = "../support/s3.rs"]
 pub mod s3;
-#[path = "../support/http.rs"]
-pub mod http;
 
 /// Longer than anything here should ever take: a test that waits so long has found a fault.
 pub const LONG: Duration = Duration::from_mins(1);
@@ -85,6 +85,11 @@ impl Broker {
     /// SIGTERM, and the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
+        self.child.wait().expect("reaped")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("reaped")
     }
 

@@ -45,7 +45,8 @@ impl Collector {
 
     /// Waits until what has come is enough.
     async fn until(&mut self, enough: impl Fn(&[(Resource, Span)]) -> bool) -> Vec<(Resource, Span)> {
-        let waited = tokio::time::timeout(LONG, self.spans.wait_for(|spans| enough(spans))).await.map(|spans| spans.expect("serving").clone());
+        let waited =
+            tokio::time::timeout(LONG, self.spans.wait_for(|spans| enough(spans))).await.map(|spans| spans.expect("serving").clone());
         waited.unwrap_or_else(|_| {
             let names: Vec<_> = self.spans.borrow().iter().map(|(_, span)| span.name.clone()).collect();
             panic!("only these spans came: {names:?}")
@@ -71,7 +72,8 @@ async fn one_trace_follows_a_produce_from_its_request_to_its_offset() {
     let broker = Broker::agent(&services, &settings);
     create_topic(&broker.address, "t", 1).await;
     assert_eq!(send(&producer(&broker.address, &[]), "t", 0, "hello").await, (0, 0));
-    let whole = |spans: &[(Resource, Span)]| PARTS.iter().all(|part| !named(spans, part).is_empty()) && !named(spans, "request Produce").is_empty();
+    let whole =
+        |spans: &[(Resource, Span)]| PARTS.iter().all(|part| !named(spans, part).is_empty()) && !named(spans, "request Produce").is_empty();
     let spans = collector.until(whole).await;
     let one = |name: &str| match named(&spans, name)[..] {
         [one] => one,
@@ -81,7 +83,13 @@ async fn one_trace_follows_a_produce_from_its_request_to_its_offset() {
     let parents = [request, request, flush, flush, flush, materialize];
     for (part, parent) in PARTS.iter().zip(parents) {
         let part = one(part);
-        assert_eq!((&part.trace_id, &part.parent_span_id), (&request.trace_id, &parent.span_id), "{} is not below {}", part.name, parent.name);
+        assert_eq!(
+            (&part.trace_id, &part.parent_span_id),
+            (&request.trace_id, &parent.span_id),
+            "{} is not below {}",
+            part.name,
+            parent.name
+        );
         assert!(part.start_time_unix_nano <= part.end_time_unix_nano && part.start_time_unix_nano >= request.start_time_unix_nano);
     }
     assert!(request.parent_span_id.is_empty());
