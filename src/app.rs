@@ -2,6 +2,9 @@
 
 mod backends;
 mod files;
+mod health;
+mod peers;
+mod ready;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -10,28 +13,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub use health::ask_health;
+use peers::{CacheParts, Lending};
+use ready::Ready;
 pub use rooms::{RoomParts, Rooms};
 
-use crate::admin::{Admin, AdminError, Readiness};
+use crate::admin::{Admin, AdminError};
 use crate::budget::Budget;
 use crate::cache::{CacheConfig, ObjectCache};
 use crate::clock::{Clock, Ids, RandomIds, SystemClock};
 use crate::config::{Backends, Config, LogSettings};
 use crate::handlers::{BrokerParts, HandlerConfig, Handlers};
-use crate::metastore::{Agent, Leases, MetaError, Metastore};
+use crate::metastore::{Agent, Identity, Leases, MetaError, Metastore};
 use crate::metrics::{Metrics, MetricsError};
 use crate::produce::Keep;
 use crate::server::{Listening, Server, ServerConfig, ServerMetrics};
 use crate::store::measured::MeasuredStore;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
+use crate::traces::{Collector, TraceConfig, Traces, TracesError};
 use crate::types::NodeId;
-use crate::upkeep::{Lease, LeaseError};
+use crate::upkeep::{Lease, LeaseConfig, LeaseError, Membership};
 
 /// The largest batch where a topic does not say: Kafka's default of `message.max.bytes`.
 const MESSAGE_MAX_BYTES: u32 = 1_048_588;
@@ -51,6 +58,8 @@ pub enum StartError {
     Metrics(#[from] MetricsError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("the broker cannot listen on {host}:{port}: {error}; set YAKS_BROKER_PORT to a free port, or to 0 for any")]
     Listen { host: String, port: u16, error: std::io::Error },
     #[error("signals cannot be received: {0}")]
@@ -104,10 +113,12 @@ pub struct App {
     server: Server,
     admin: Option<Admin>,
     rooms: Rooms,
+    lending: Lending,
     lease: Lease,
+    members: Membership,
     metastore: Arc<dyn Metastore>,
     stopping: CancellationToken,
-    /// Set when the agent must not go on: it has lost its lease.
+    /// Set when the agent cannot go on: the node id that it was told to have is another's.
     lost: CancellationToken,
     tasks: Tasks,
     shutdown_timeout: Duration,
@@ -134,7 +145,7 @@ impl App {
             biased;
             () = signals.told_to_stop() => None,
             task = app.tasks.failed() => Some(format!("{task} panicked")),
-            () = app.lost.cancelled() => Some("the node id was taken by another agent".to_owned()),
+            () = app.lost.cancelled() => Some("the node id was taken by another agent while this one was paused or cut off from the metastore".to_owned()),
         };
         tracing::info!("shutting down");
         let clean = tokio::select! {
@@ -162,19 +173,25 @@ impl App {
         let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
-        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
+        let ready = Arc::new(Ready::new(Arc::clone(&metastore), Arc::clone(&store), stopping.clone()));
+        let admin = start_admin(&config, &metrics, &ready, &tasks).await?;
+        let peer_port = peers::bind(&config).await?;
 
+        let collector = config.traces.as_ref().map(|traces| Collector::at(&traces.endpoint)).transpose()?;
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
-        let agent = agent(&config, listening.local_addr(), ids.instance());
+        let agent = agent(&config, listening.local_addr(), peer_port.as_ref().map(|port| port.address), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
-        let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
-        let agent = Agent { node: lease.node, ..agent };
+        let lease_config = LeaseConfig { wanted: config.node_id, ttl: config.lease_ttl, heartbeat: config.lease_heartbeat };
+        let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await?;
+        let me = lease.me();
+        let traces = start_traces(&config, collector, &me.agent(), &metrics, &tasks);
+        let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);
         let lost = CancellationToken::new();
-        let on_lost = lost.clone();
-        lease.keep(config.lease_heartbeat, config.lease_ttl, &tasks, move || on_lost.cancel());
+        let on_taken = lost.clone();
+        lease.keep(&tasks, members.look(), move || on_taken.cancel());
 
-        let cache_config = cache_config(&config);
-        let cache = Arc::new(ObjectCache::new(Arc::clone(&store), cache_config, tasks.clone(), metrics.cache.clone()));
+        let cache_parts = CacheParts { store: Arc::clone(&store), clock: Arc::clone(&clock), members: &members, metrics: &metrics };
+        let (cache, lending) = peers::start(&config, peer_port, cache_parts, &tasks);
         let parts = RoomParts {
             metastore: Arc::clone(&metastore),
             store: Arc::clone(&store),
@@ -182,21 +199,32 @@ impl App {
             keep: keep_in(cache),
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
-            node: lease.node,
+            me: me.clone(),
             metrics: Arc::clone(&metrics),
+            traces: traces.clone(),
         };
         let rooms = Rooms::start(&config, &parts, &tasks);
-        let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), agent.clone()) };
+        ready.started(me.clone(), Arc::clone(&rooms.producer));
+        let handler_config = HandlerConfig { log_dir: store.describe(), ..handler_config(&config, cluster_id.clone(), me.clone()) };
         let handlers = Handlers::new(handler_config, broker_parts(&parts, &rooms));
-        let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
+        let server_metrics = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone(), traces };
         let budget = Budget::new(config.buffer.max_bytes);
-        metrics.watch_held({
-            let budget = budget.clone();
-            move || budget.used()
-        });
+        watch(&metrics, config.buffer.max_bytes, &budget, &rooms, &parts);
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
-        let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
-        app.announce(&agent, &cluster_id, &store.describe());
+        let app = App {
+            server,
+            admin,
+            rooms,
+            lending,
+            lease,
+            members,
+            metastore,
+            stopping,
+            lost,
+            tasks,
+            shutdown_timeout: config.shutdown_timeout,
+        };
+        app.announce(&me.agent(), &cluster_id, &store.describe());
         Ok(app)
     }
 
@@ -210,6 +238,12 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address)
+    }
+
+    /// The other agents, as this one sees them.
+    #[must_use]
+    pub fn members(&self) -> &Membership {
+        &self.members
     }
 
     fn announce(&self, agent: &Agent, cluster_id: &str, store: &str) {
@@ -227,7 +261,7 @@ impl App {
     }
 
     /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so
-    /// that requests in flight are answered; write what is left; stop rounds and sweeps; give up the lease; close the metastore. False if
+    /// that requests in flight are answered; write what is left; stop rounds and sweeps; stop lending to peers; give up the lease; close the metastore. False if
     /// something was cut off.
     pub async fn shutdown(self) -> bool {
         let deadline = self.shutdown_timeout;
@@ -235,7 +269,9 @@ impl App {
         self.rooms.hurry();
         let answered = self.server.stop(deadline).await;
         let written = self.rooms.stop(deadline).await;
-        let stopped = self.tasks.stop(deadline).await;
+        // The last of the listeners: until here peers get what only this agent has in memory.
+        let lent = self.lending.stop(deadline).await;
+        let stopped = lent & self.tasks.stop(deadline).await;
         self.lease.release().await;
         self.metastore.close().await;
         tracing::info!(answered, written, stopped, "stopped");
@@ -258,15 +294,46 @@ async fn listen(config: &Config) -> Result<Listening, StartError> {
 }
 
 /// This agent as the others, and clients, see it; the node id is still to be leased.
-fn agent(config: &Config, listening: SocketAddr, instance: [u8; 16]) -> Agent {
+fn agent(config: &Config, listening: SocketAddr, peers: Option<SocketAddr>, instance: [u8; 16]) -> Agent {
     Agent {
         node: config.node_id.unwrap_or(NodeId(0)),
+        broker: config.node_id.unwrap_or(NodeId(0)),
         instance,
         advertised_host: config.advertised_host.clone(),
         advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },
+        peer_address: peers.map(|address| peer_address(config, address.port())),
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+/// Where peers reach this agent's cache.
+fn peer_address(config: &Config, port: u16) -> String {
+    let host = match (&config.peers.advertised_host, &config.backends) {
+        (Some(host), _) => host.clone(),
+        (None, Backends::Shared { db, .. }) => address_towards(&db.host, db.port).unwrap_or_else(|| config.advertised_host.clone()),
+        (None, Backends::Local { .. }) => config.advertised_host.clone(),
+    };
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
+    format!("{host}:{port}")
+}
+
+/// This machine's address on the way to `host`: what the system would send from. Nothing is sent.
+fn address_towards(host: &str, port: u16) -> Option<String> {
+    let reach = |from: &str| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect((host, port)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip().to_string())
+    };
+    reach("0.0.0.0:0").or_else(|| reach("[::]:0"))
+}
+
+/// What this agent would have peers prove with, if nobody has said yet.
+fn peer_secret(ids: &dyn Ids) -> [u8; 32] {
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(&ids.instance());
+    secret[16..].copy_from_slice(&ids.instance());
+    secret
 }
 
 /// A local disk gives small pieces as willingly as large ones, so that reading a little more than is wanted does not pay there.
@@ -285,10 +352,10 @@ fn keep_in(cache: Arc<ObjectCache>) -> Keep {
     })
 }
 
-fn handler_config(config: &Config, cluster_id: String, agent: Agent) -> HandlerConfig {
+fn handler_config(config: &Config, cluster_id: String, me: Identity) -> HandlerConfig {
     HandlerConfig {
         cluster_id,
-        agent,
+        me,
         auto_create_topics: config.topics.auto_create,
         default_partitions: config.topics.default_partitions,
         max_partitions: config.topics.max_partitions,
@@ -298,6 +365,7 @@ fn handler_config(config: &Config, cluster_id: String, agent: Agent) -> HandlerC
         max_connections: config.connections.max_connections,
         connection_idle_ms: u64::try_from(config.connections.idle.as_millis()).unwrap_or(u64::MAX),
         log_dir: String::new(),
+        rack_cidrs: config.rack_cidrs.clone(),
         deferred: config.buffer.deferred,
     }
 }
@@ -326,36 +394,29 @@ fn server_config(config: &Config) -> ServerConfig {
     }
 }
 
-/// Metastore and store can be used, and no shutdown has begun.
-#[derive(Debug)]
-struct Ready {
-    metastore: Arc<dyn Metastore>,
-    store: Arc<dyn ObjectStore>,
-    stopping: CancellationToken,
+fn start_traces(config: &Config, collector: Option<Collector>, agent: &Agent, metrics: &Metrics, tasks: &Tasks) -> Traces {
+    let (Some(settings), Some(collector)) = (&config.traces, collector) else { return Traces::off() };
+    let config = TraceConfig { sample_ratio: settings.sample_ratio, node: agent.node.0, version: env!("CARGO_PKG_VERSION") };
+    Traces::start(collector, &config, metrics.traces.clone(), tasks)
 }
 
-#[async_trait]
-impl Readiness for Ready {
-    async fn ready(&self) -> Result<(), String> {
-        let (metastore, store) = futures_util::future::join(self.metastore.check(), self.store.check()).await;
-        let stopping = self.stopping.is_cancelled().then(|| "the agent is shutting down".to_owned());
-        let missing = [stopping, metastore.err().map(|e| e.to_string()), store.err().map(|e| e.to_string())];
-        let missing: Vec<String> = missing.into_iter().flatten().collect();
-        if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+/// What is asked for its state only when somebody looks at the metrics.
+fn watch(metrics: &Metrics, most: u64, budget: &Budget, rooms: &Rooms, parts: &RoomParts) {
+    let (budget, producer, database, me) = (budget.clone(), Arc::clone(&rooms.producer), Arc::clone(&parts.metastore), parts.me.clone());
+    metrics.watch_held(most, move || budget.used());
+    metrics.watch_stalled(move || producer.stalled().unwrap_or_default());
+    if database.pool().is_some() {
+        metrics.watch_pool(move || database.pool().unwrap_or_default());
+    }
+    metrics.identify(me.agent().node.0, env!("CARGO_PKG_VERSION"));
+    if me.until().is_some() {
+        metrics.watch_lease(move || me.until().map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default());
     }
 }
 
-async fn start_admin(
-    config: &Config,
-    metastore: &Arc<dyn Metastore>,
-    store: &Arc<dyn ObjectStore>,
-    metrics: &Arc<Metrics>,
-    stopping: &CancellationToken,
-    tasks: &Tasks,
-) -> Result<Option<Admin>, AdminError> {
+async fn start_admin(config: &Config, metrics: &Arc<Metrics>, ready: &Arc<Ready>, tasks: &Tasks) -> Result<Option<Admin>, AdminError> {
     let Some(port) = config.metrics_port else { return Ok(None) };
-    let ready = Ready { metastore: Arc::clone(metastore), store: Arc::clone(store), stopping: stopping.clone() };
-    Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::new(ready), tasks).await.map(Some)
+    Admin::start(&config.broker_host, port, Arc::clone(metrics), Arc::clone(ready) as _, tasks).await.map(Some)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use settings::{Mode, SETTINGS, Setting, help};
 
-use crate::types::NodeId;
+use crate::types::{NodeId, RackCidrs};
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub mode: Mode,
     pub node_id: Option<NodeId>,
     pub rack: Option<String>,
+    /// Racks of clients by their address.
+    pub rack_cidrs: RackCidrs,
     pub broker_host: String,
     pub broker_port: u16,
     pub advertised_host: String,
@@ -53,9 +55,12 @@ pub struct Config {
     pub groups: GroupConfig,
     pub connections: ConnectionSettings,
     pub cache_bytes: u64,
+    pub peers: PeerSettings,
     pub lease_ttl: Duration,
     pub lease_heartbeat: Duration,
     pub shutdown_timeout: Duration,
+    /// None are sent without.
+    pub traces: Option<TraceSettings>,
     pub log: LogSettings,
 }
 
@@ -141,11 +146,33 @@ pub struct GroupConfig {
     pub consumer_migration: String,
 }
 
+/// How the cache is shared between agents.
+#[derive(Debug, Clone)]
+pub struct PeerSettings {
+    pub enabled: bool,
+    /// 0: any free one.
+    pub port: u16,
+    /// The host name peers are told; `None`: the address by which this agent reaches the database.
+    pub advertised_host: Option<String>,
+    /// How often the other agents are looked up.
+    pub poll: Duration,
+    /// How long a peer may take until it begins to answer.
+    pub deadline: Duration,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
     pub max_connections: usize,
     pub max_request_bytes: usize,
     pub idle: Duration,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    pub endpoint: String,
+    /// From 0 to 1.
+    pub sample_ratio: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -179,6 +206,7 @@ impl Config {
             mode,
             node_id: read.optional("NODE_ID", "an integer from 0 to 2147483647", |v| v.parse().ok().filter(|id| *id >= 0).map(NodeId))?,
             rack: read.optional("RACK", "a name", |v| Some(v.to_owned()))?,
+            rack_cidrs: read.parsed("RACK_CIDRS", RackCidrs::parse)?,
             broker_host: read.text("BROKER_HOST")?,
             broker_port: read.number("BROKER_PORT", 0, u16::MAX)?,
             advertised_host: read.text("ADVERTISED_HOST")?,
@@ -204,16 +232,21 @@ impl Config {
                 idle: read.millis("CONNECTION_IDLE_MS", 1_000)?,
             },
             cache_bytes: read.number::<u64>("GROUPCACHE_CACHE_SIZE_MB", 1, 1 << 20)? << 20,
+            peers: PeerSettings {
+                enabled: read.flag("GROUPCACHE_ENABLED")?,
+                port: read.number("GROUPCACHE_PORT", 0, u16::MAX)?,
+                advertised_host: read.optional("GROUPCACHE_ADVERTISED_HOST", "a host name", |v| Some(v.to_owned()))?,
+                poll: read.millis("GROUPCACHE_POLL_MS", 100)?,
+                deadline: read.millis("GROUPCACHE_DEADLINE_MS", 1)?,
+            },
             lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
             lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,
             shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 0)?,
+            traces: traces(&read)?,
             log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
         };
         read.at_most("GROUPCACHE_HEARTBEAT_MS", config.lease_heartbeat * 2, "GROUPCACHE_LEASE_TTL_MS", config.lease_ttl)?;
-        let mut warnings = read.unknown();
-        if read.flag("GROUPCACHE_ENABLED")? {
-            warnings.push("YAKS_GROUPCACHE_ENABLED=true has no effect yet: this agent reads from the store itself".to_owned());
-        }
+        let warnings = read.unknown();
         Ok((config, warnings))
     }
 }
@@ -236,6 +269,15 @@ fn ours() -> Result<Vec<(String, String)>, ConfigError> {
 fn metrics_port(read: &settings::Reader<'_>) -> Result<Option<u16>, ConfigError> {
     let port = read.number("METRICS_PORT", 0, u16::MAX)?;
     Ok((read.flag("OTEL_ENABLED")? || read.is_set("METRICS_PORT")).then_some(port))
+}
+
+fn traces(read: &settings::Reader<'_>) -> Result<Option<TraceSettings>, ConfigError> {
+    let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    let sample_ratio = read.optional("OTEL_TRACES_SAMPLE_RATIO", "a number from 0 to 1", ratio)?.unwrap_or(1.0);
+    let url = |text: &str| text.strip_prefix("http://").filter(|rest| !rest.is_empty()).map(|_| text.to_owned());
+    let endpoint =
+        read.optional("OTEL_TRACES_ENDPOINT", "a URL that begins with http:// (for TLS, put a collector beside the agent)", url)?;
+    Ok(endpoint.map(|endpoint| TraceSettings { endpoint, sample_ratio }))
 }
 
 fn backends(read: &settings::Reader<'_>, mode: Mode, data_dir: Option<PathBuf>) -> Result<Backends, ConfigError> {

@@ -40,6 +40,7 @@ fn a_wrong_value_is_one_line_that_names_the_variable() {
         ("DEFAULT_PARTITIONS", "0"),
         ("GROUPCACHE_HEARTBEAT_MS", "20000"),
         ("DB_HOST", " "),
+        ("RACK_CIDRS", "10.1.0.0/16=a,10.1.0.1/16=b"),
     ] {
         let error = read(Mode::Agent, &[(name, value)]).expect_err(name).to_string();
         assert!(error.contains(&format!("YAKS_{name}=")) && error.contains(value) && !error.contains('\n'), "{error}");
@@ -60,7 +61,10 @@ fn a_metrics_port_is_served_when_asked_for() {
 }
 
 #[test]
-fn a_setting_that_has_no_effect_yet_is_a_warning() {
-    let (_, warnings) = read(Mode::Agent, &[("GROUPCACHE_ENABLED", "true")]).expect("usable");
-    assert!(warnings.len() == 1 && warnings[0].contains("YAKS_GROUPCACHE_ENABLED"), "{warnings:?}");
+fn peers_and_racks_are_read() {
+    let set = [("GROUPCACHE_ENABLED", "true"), ("GROUPCACHE_ADVERTISED_HOST", "here"), ("RACK_CIDRS", "10.1.0.0/16=a")];
+    let (config, warnings) = read(Mode::Agent, &set).expect("usable");
+    assert_eq!((config.peers.enabled, config.peers.port, config.peers.advertised_host.as_deref()), (true, 9080, Some("here")));
+    assert_eq!(config.rack_cidrs.rack_of([10, 1, 2, 3].into()), Some("a"));
+    assert!(warnings.is_empty(), "{warnings:?}");
 }

@@ -3,9 +3,9 @@
 //! # Layout
 //!
 //! Words and rules, pure: [`types`], [`records`] (batches and objects as bytes), [`partition`] (the rules of one log); [`clock`] for time and chance.
-//! Instruments: [`metrics`], [`tasks`], [`budget`]. Seams: [`store`] (objects), [`metastore`] (the rest). Rooms: [`cache`], [`produce`], [`materialize`],
-//! [`fetch`], [`group`], [`upkeep`]. Edge: [`protocol`], [`handlers`], [`server`], [`admin`]. Wiring: [`config`]. Beside the daemon: [`oracle`],
-//! the integrity checker.
+//! Instruments: [`metrics`], [`traces`], [`tasks`], [`budget`]. Seams: [`store`] (objects), [`metastore`] (the rest). Rooms: [`cache`], [`produce`],
+//! [`materialize`], [`fetch`], [`group`], [`upkeep`]. Edge: [`protocol`], [`handlers`], [`server`], [`admin`]. Wiring: [`config`]. Beside the daemon:
+//! [`oracle`], the integrity checker.
 //!
 //! docs/ARCHITECTURE.md has the map, `tests/tidy.rs` the table of who may import whom.
 
@@ -31,5 +31,6 @@ pub mod records;
 pub mod server;
 pub mod store;
 pub mod tasks;
+pub mod traces;
 pub mod types;
 pub mod upkeep;

@@ -33,18 +33,24 @@ enum Command {
     /// Bring the schema in Postgres up to date, then end.
     #[command(after_help = help(Mode::Agent))]
     Migrate,
+    /// Ask the agent on this machine whether it is ready: exit code 0 if so.
+    #[command(after_help = help(Mode::Agent))]
+    Health,
 }
 
 fn main() -> ExitCode {
-    let (mode, data_dir, migrate_only) = match Arguments::parse().command {
-        Command::Dev { data_dir } => (Mode::Dev, Some(data_dir), false),
-        Command::Agent => (Mode::Agent, None, false),
-        Command::Migrate => (Mode::Agent, None, true),
+    let command = Arguments::parse().command;
+    let (mode, data_dir) = match &command {
+        Command::Dev { data_dir } => (Mode::Dev, Some(data_dir.clone())),
+        Command::Agent | Command::Migrate | Command::Health => (Mode::Agent, None),
     };
     let (config, warnings) = match Config::from_env(mode, data_dir) {
         Ok(read) => read,
         Err(error) => return app::complain(&error),
     };
+    if matches!(command, Command::Health) {
+        return app::ask_health(&config).map_or_else(|error| app::complain(&error), |()| ExitCode::SUCCESS);
+    }
     if let Err(error) = app::start_logging(&config.log) {
         return app::complain(&error);
     }
@@ -55,7 +61,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return app::complain(&error),
     };
-    let outcome = runtime.block_on(async { if migrate_only { App::migrate(&config).await } else { App::run(config).await } });
+    let migrates = matches!(command, Command::Migrate);
+    let outcome = runtime.block_on(async { if migrates { App::migrate(&config).await } else { App::run(config).await } });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => app::complain(&error),

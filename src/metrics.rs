@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Gauge, Histogram, Meter, MeterProvider as _, UpDownCounter};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
@@ -29,8 +29,10 @@ pub struct Metrics {
     pub materializer: MaterializerMetrics,
     pub groups: GroupMetrics,
     pub cache: CacheMetrics,
+    pub peers: PeerMetrics,
     pub store: StoreMetrics,
     pub jobs: JobMetrics,
+    pub traces: TraceMetrics,
 }
 
 /// The exporter could not be built.
@@ -62,18 +64,66 @@ impl Metrics {
             materializer: MaterializerMetrics::new(&meter),
             groups: GroupMetrics::new(&meter),
             cache: CacheMetrics::new(&meter),
+            peers: PeerMetrics::new(&meter),
             store: StoreMetrics::new(&meter),
             jobs: JobMetrics::new(&meter),
+            traces: TraceMetrics::new(&meter),
             registry,
             provider,
         })
     }
 
-    /// Shows the bytes of requests that are held in memory, as `held` says when somebody looks.
-    pub fn watch_held(&self, held: impl Fn() -> u64 + Send + Sync + 'static) {
+    /// Shows the bytes of requests that are held in memory, as `held` says when somebody looks, and how many may be.
+    pub fn watch_held(&self, most: u64, held: impl Fn() -> u64 + Send + Sync + 'static) {
         let meter = self.provider.meter(SCOPE);
+        gauge(&meter, "yaks_buffer_max_bytes", "Most request bytes held in memory").record(most, &[]);
         let gauge = meter.u64_observable_gauge("yaks_buffer_bytes").with_description("Request bytes held in memory");
         gauge.with_callback(move |observer| observer.observe(held(), &[])).build();
+    }
+
+    /// Shows for how long uploads and commits have not moved while something waits for them.
+    pub fn watch_stalled(&self, stalled: impl Fn() -> Duration + Send + Sync + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        let gauge = meter.f64_observable_gauge("yaks_buffer_stalled_seconds");
+        let gauge = gauge.with_description("How long uploads and commits have not moved while something waits");
+        gauge.with_callback(move |observer| observer.observe(stalled().as_secs_f64(), &[])).build();
+    }
+
+    /// Shows for how long this agent may still act under its node id.
+    pub fn watch_lease(&self, remaining: impl Fn() -> Duration + Send + Sync + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        let gauge = meter.f64_observable_gauge("yaks_lease_remaining_seconds");
+        let gauge = gauge.with_description("How long this agent may still act under its node id; 0: it may not");
+        gauge.with_callback(move |observer| observer.observe(remaining().as_secs_f64(), &[])).build();
+    }
+
+    /// Shows how the connections to the database are used.
+    pub fn watch_pool(&self, pool: impl Fn() -> PoolUse + Send + Sync + Clone + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        let state = |name| [KeyValue::new("state", name)];
+        let (used, idle) = (state("used"), state("idle"));
+        let connections = pool.clone();
+        let observe = move |observer: &dyn AsyncInstrument<u64>| {
+            let pool = connections();
+            observer.observe(pool.used.into(), &used);
+            observer.observe(pool.idle.into(), &idle);
+        };
+        let gauge = meter.u64_observable_gauge("yaks_db_pool_connections").with_description("Connections to the database, by state");
+        gauge.with_callback(observe).build();
+        let most = pool.clone();
+        let gauge = meter.u64_observable_gauge("yaks_db_pool_max_connections").with_description("Most connections to the database");
+        gauge.with_callback(move |observer| observer.observe(most().most.into(), &[])).build();
+        let taken = pool.clone();
+        let counter = meter.u64_observable_counter("yaks_db_pool_acquires_total").with_description("Connections taken from the pool");
+        counter.with_callback(move |observer| observer.observe(taken().acquires, &[])).build();
+        let counter = meter.f64_observable_counter("yaks_db_pool_wait_seconds_total").with_description("Time waited for connections");
+        counter.with_callback(move |observer| observer.observe(pool().waited.as_secs_f64(), &[])).build();
+    }
+
+    /// Says which agent this is.
+    pub fn identify(&self, node: i32, version: &'static str) {
+        let about = gauge(&self.provider.meter(SCOPE), "yaks_info", "Always 1; its labels say which agent this is");
+        about.record(1, &[KeyValue::new("node", i64::from(node)), KeyValue::new("version", version)]);
     }
 
     /// Everything in Prometheus' text format.
@@ -94,8 +144,16 @@ impl Drop for Metrics {
     }
 }
 
+/// A counter with labels: a series is there once it counted something.
 fn counter(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64> {
     meter.u64_counter(name).with_description(what).build()
+}
+
+/// A counter without labels: it is there from the start, so that its first step is seen as one.
+fn count(meter: &Meter, name: &'static str, what: &'static str) -> Counter<u64> {
+    let counter = counter(meter, name, what);
+    counter.add(0, &[]);
+    counter
 }
 
 fn seconds(meter: &Meter, name: &'static str, what: &'static str) -> Histogram<f64> {
@@ -107,7 +165,9 @@ fn gauge(meter: &Meter, name: &'static str, what: &'static str) -> Gauge<u64> {
 }
 
 fn level(meter: &Meter, name: &'static str, what: &'static str) -> UpDownCounter<i64> {
-    meter.i64_up_down_counter(name).with_description(what).build()
+    let level = meter.i64_up_down_counter(name).with_description(what).build();
+    level.add(0, &[]);
+    level
 }
 
 fn topic(name: &str) -> KeyValue {
@@ -136,6 +196,18 @@ impl Status {
             },
         )
     }
+}
+
+/// How the connections to a database are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    pub used: u32,
+    pub idle: u32,
+    pub most: u32,
+    /// Connections taken from the pool since the start.
+    pub acquires: u64,
+    /// Time waited for them, all together.
+    pub waited: Duration,
 }
 
 /// Requests as a whole.
@@ -182,8 +254,8 @@ impl ConnectionMetrics {
     fn new(meter: &Meter) -> Self {
         ConnectionMetrics {
             open: level(meter, "yaks_connections", "Client connections open now"),
-            accepted: counter(meter, "yaks_connections_accepted_total", "Client connections accepted"),
-            refused: counter(meter, "yaks_connections_refused_total", "Client connections refused at the limit"),
+            accepted: count(meter, "yaks_connections_accepted_total", "Client connections accepted"),
+            refused: count(meter, "yaks_connections_refused_total", "Client connections refused at the limit"),
             closed_by_fault: counter(meter, "yaks_connections_faulty_total", "Connections closed for what the client sent"),
         }
     }
@@ -249,6 +321,7 @@ pub struct FetchMetrics {
     downloads: Counter<u64>,
     waits: Histogram<f64>,
     waiting: UpDownCounter<i64>,
+    lag: Gauge<u64>,
 }
 
 impl FetchMetrics {
@@ -259,6 +332,7 @@ impl FetchMetrics {
             downloads: counter(meter, "yaks_fetch_s3_downloads_total", "Ranges of objects read for fetches"),
             waits: seconds(meter, "yaks_fetch_wait_seconds", "How long fetches waited for data"),
             waiting: level(meter, "yaks_fetch_waiting", "Fetches waiting for data now"),
+            lag: gauge(meter, "yaks_fetch_watermark_lag_records", "Records this agent had not heard of when it last looked"),
         }
     }
 
@@ -270,6 +344,11 @@ impl FetchMetrics {
 
     pub fn downloaded(&self, name: &str, ranges: u64) {
         self.downloads.add(ranges, &[topic(name)]);
+    }
+
+    /// A look at the logs that are waited for found so many records nobody had told of.
+    pub fn lagged(&self, records: u64) {
+        self.lag.record(records, &[]);
     }
 
     pub fn wait_began(&self) {
@@ -301,6 +380,7 @@ pub struct BufferMetrics {
     events: Counter<u64>,
     uploads: UpDownCounter<i64>,
     hedged: Counter<u64>,
+    numbered: Histogram<f64>,
 }
 
 impl BufferMetrics {
@@ -309,11 +389,12 @@ impl BufferMetrics {
             put: seconds(meter, "yaks_buffer_s3_put_duration_seconds", "Time to make an object durable"),
             commit: seconds(meter, "yaks_buffer_db_commit_duration_seconds", "Time to commit write events"),
             flush: seconds(meter, "yaks_buffer_flush_duration_seconds", "From sealing a buffer to its write event"),
-            bytes: counter(meter, "yaks_buffer_flush_bytes_total", "Bytes of batches flushed"),
-            records: counter(meter, "yaks_buffer_flush_records_total", "Records flushed"),
-            events: counter(meter, "yaks_buffer_flush_events_total", "Write events committed"),
+            bytes: count(meter, "yaks_buffer_flush_bytes_total", "Bytes of batches flushed"),
+            records: count(meter, "yaks_buffer_flush_records_total", "Records flushed"),
+            events: count(meter, "yaks_buffer_flush_events_total", "Write events committed"),
             uploads: level(meter, "yaks_buffer_uploads", "Uploads in flight"),
-            hedged: counter(meter, "yaks_buffer_hedged_puts_total", "Puts that were tried a second time beside a slow first"),
+            hedged: count(meter, "yaks_buffer_hedged_puts_total", "Puts that were tried a second time beside a slow first"),
+            numbered: seconds(meter, "yaks_buffer_commit_to_offset_seconds", "From a write event's commit to the offsets of its batches"),
         }
     }
 
@@ -349,6 +430,11 @@ impl BufferMetrics {
         self.uploads.add(-1, &[]);
     }
 
+    /// Every batch of an object has its verdict, so long after the object's event was committed.
+    pub fn numbered(&self, after: Duration) {
+        self.numbered.record(after.as_secs_f64(), &[]);
+    }
+
     pub fn hedged(&self) {
         self.hedged.add(1, &[]);
     }
@@ -363,6 +449,8 @@ pub struct MaterializerMetrics {
     batch_size: Gauge<u64>,
     age: Histogram<f64>,
     pending: Gauge<u64>,
+    oldest_pending: Gauge<f64>,
+    set_aside: Gauge<u64>,
     busy: Counter<u64>,
 }
 
@@ -370,12 +458,17 @@ impl MaterializerMetrics {
     fn new(meter: &Meter) -> Self {
         MaterializerMetrics {
             duration: seconds(meter, "yaks_materializer_duration_seconds", "Time of a round"),
-            events: counter(meter, "yaks_materializer_events_materialized_total", "Write events materialized"),
-            segments: counter(meter, "yaks_materializer_segments_total", "Segments written"),
+            events: count(meter, "yaks_materializer_events_materialized_total", "Write events materialized"),
+            segments: count(meter, "yaks_materializer_segments_total", "Segments written"),
             batch_size: gauge(meter, "yaks_materializer_batch_size", "Events in the last round that had any"),
             age: seconds(meter, "yaks_materializer_event_age_seconds", "Age of the oldest event of a round when it was taken"),
             pending: gauge(meter, "yaks_materializer_pending_events", "Write events without a verdict"),
-            busy: counter(meter, "yaks_materializer_busy_total", "Rounds left to another agent that was at it"),
+            oldest_pending: meter
+                .f64_gauge("yaks_materializer_oldest_pending_seconds")
+                .with_description("Age of the oldest write event without a verdict; 0 for none")
+                .build(),
+            set_aside: gauge(meter, "yaks_materializer_set_aside_events", "Write events that could not be read and wait for a human"),
+            busy: count(meter, "yaks_materializer_busy_total", "Rounds left to another agent that was at it"),
         }
     }
 
@@ -399,8 +492,10 @@ impl MaterializerMetrics {
         self.busy.add(1, &[]);
     }
 
-    pub fn pending(&self, events: u64) {
+    pub fn pending(&self, events: u64, oldest: Option<Duration>, set_aside: u64) {
         self.pending.record(events, &[]);
+        self.oldest_pending.record(oldest.unwrap_or_default().as_secs_f64(), &[]);
+        self.set_aside.record(set_aside, &[]);
     }
 }
 
@@ -420,12 +515,12 @@ impl GroupMetrics {
     fn new(meter: &Meter) -> Self {
         GroupMetrics {
             known: gauge(meter, "yaks_group_known", "Groups this agent has to do with"),
-            rebalances: counter(meter, "yaks_group_rebalances_total", "Rebalances this agent completed"),
+            rebalances: count(meter, "yaks_group_rebalances_total", "Rebalances this agent completed"),
             removed: counter(meter, "yaks_group_members_removed_total", "Members that left or were removed, by reason"),
             waiting: level(meter, "yaks_group_waiting", "Requests waiting for their group now"),
             waits: seconds(meter, "yaks_group_wait_seconds", "How long requests waited for their group"),
-            beats: counter(meter, "yaks_group_beats_total", "Signs of life of members written"),
-            conflicts: counter(meter, "yaks_group_conflicts_total", "Changes made again because another agent had changed the group"),
+            beats: count(meter, "yaks_group_beats_total", "Signs of life of members written"),
+            conflicts: count(meter, "yaks_group_conflicts_total", "Changes made again because another agent had changed the group"),
         }
     }
 
@@ -475,11 +570,11 @@ pub struct CacheMetrics {
 impl CacheMetrics {
     fn new(meter: &Meter) -> Self {
         let metrics = CacheMetrics {
-            gets: counter(meter, "yaks_groupcache_cache_gets_total", "Pages asked for"),
-            hits: counter(meter, "yaks_groupcache_cache_hits_total", "Pages found in memory"),
-            local_loads: counter(meter, "yaks_groupcache_local_loads_total", "Loads from the store"),
-            peer_loads: counter(meter, "yaks_groupcache_peer_loads_total", "Loads from a peer"),
-            peer_errors: counter(meter, "yaks_groupcache_peer_errors_total", "Peer requests that failed"),
+            gets: count(meter, "yaks_groupcache_cache_gets_total", "Pages asked for"),
+            hits: count(meter, "yaks_groupcache_cache_hits_total", "Pages found in memory"),
+            local_loads: count(meter, "yaks_groupcache_local_loads_total", "Loads from the store"),
+            peer_loads: count(meter, "yaks_groupcache_peer_loads_total", "Loads from a peer"),
+            peer_errors: count(meter, "yaks_groupcache_peer_errors_total", "Peer requests that failed"),
             peers: gauge(meter, "yaks_groupcache_peers", "Agents in this agent's cache ring"),
             bytes: gauge(meter, "yaks_cache_bytes", "Bytes held by the object cache"),
         };
@@ -504,8 +599,41 @@ impl CacheMetrics {
         self.peer_errors.add(1, &[]);
     }
 
+    /// Agents in the ring, this one included; 0 without one.
+    pub fn peers(&self, agents: usize) {
+        self.peers.record(agents as u64, &[]);
+    }
+
     pub fn holds(&self, bytes: u64) {
         self.bytes.record(bytes, &[]);
+    }
+}
+
+/// What the cache lends to peers.
+#[derive(Debug, Clone)]
+pub struct PeerMetrics {
+    served: Counter<u64>,
+    bytes: Counter<u64>,
+    refused: Counter<u64>,
+}
+
+impl PeerMetrics {
+    fn new(meter: &Meter) -> Self {
+        PeerMetrics {
+            served: counter(meter, "yaks_groupcache_served_total", "Requests of peers served, by whether there was anything to give"),
+            bytes: count(meter, "yaks_groupcache_served_bytes_total", "Bytes given to peers"),
+            refused: counter(meter, "yaks_groupcache_refused_total", "Requests on the peer port refused, by reason"),
+        }
+    }
+
+    pub fn served(&self, found: bool, bytes: u64) {
+        self.served.add(1, &[KeyValue::new("found", if found { "true" } else { "false" })]);
+        self.bytes.add(bytes, &[]);
+    }
+
+    /// `reason`: one of few.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 }
 
@@ -514,6 +642,7 @@ impl CacheMetrics {
 pub struct StoreMetrics {
     requests: Counter<u64>,
     bytes: Counter<u64>,
+    duration: Histogram<f64>,
 }
 
 impl StoreMetrics {
@@ -521,18 +650,20 @@ impl StoreMetrics {
         StoreMetrics {
             requests: counter(meter, "yaks_s3_requests_total", "Requests to the object store, by operation and status"),
             bytes: counter(meter, "yaks_s3_bytes_total", "Bytes put into and got from the object store, by operation"),
+            duration: seconds(meter, "yaks_s3_request_duration_seconds", "Time of requests to the object store, by operation"),
         }
     }
 
-    /// `operation`: put, get, delete, list.
-    pub fn request(&self, operation: &'static str, status: Status, bytes: u64) {
+    /// `operation`: put, get, delete, list. `status`: success, or one of few words that say what is wrong.
+    pub fn request(&self, operation: &'static str, status: &'static str, bytes: u64, took: Duration) {
         let operation = KeyValue::new("operation", operation);
         self.bytes.add(bytes, std::slice::from_ref(&operation));
-        self.requests.add(1, &[operation, status.label()]);
+        self.duration.record(took.as_secs_f64(), std::slice::from_ref(&operation));
+        self.requests.add(1, &[operation, KeyValue::new("status", status)]);
     }
 }
 
-/// Background jobs.
+/// Background jobs. Their label is `task`: `job` is what Prometheus calls a group of targets.
 #[derive(Debug, Clone)]
 pub struct JobMetrics {
     last_success: Gauge<u64>,
@@ -548,11 +679,41 @@ impl JobMetrics {
     }
 
     pub fn succeeded(&self, job: &'static str, now: crate::types::Timestamp) {
-        self.last_success.record(u64::try_from(now.0 / 1000).unwrap_or(0), &[KeyValue::new("job", job)]);
+        let task = [KeyValue::new("task", job)];
+        self.last_success.record(u64::try_from(now.0 / 1000).unwrap_or(0), &task);
+        self.failures.add(0, &task);
     }
 
     pub fn failed(&self, job: &'static str) {
-        self.failures.add(1, &[KeyValue::new("job", job)]);
+        self.failures.add(1, &[KeyValue::new("task", job)]);
+    }
+}
+
+/// Spans on their way to a collector.
+#[derive(Debug, Clone)]
+pub struct TraceMetrics {
+    exported: Counter<u64>,
+    dropped: Counter<u64>,
+}
+
+impl TraceMetrics {
+    fn new(meter: &Meter) -> Self {
+        TraceMetrics {
+            exported: count(meter, "yaks_traces_exported_spans_total", "Spans a collector took"),
+            dropped: count(
+                meter,
+                "yaks_traces_dropped_spans_total",
+                "Spans given up: the queue was full or the collector did not take them",
+            ),
+        }
+    }
+
+    pub fn exported(&self, spans: usize) {
+        self.exported.add(spans as u64, &[]);
+    }
+
+    pub fn dropped(&self, spans: usize) {
+        self.dropped.add(spans as u64, &[]);
     }
 }
 
@@ -566,7 +727,13 @@ mod tests {
         metrics.requests.answered("Produce", 9, 0, Duration::from_millis(3));
         metrics.buffer.flushed(Flush::S3Error, Duration::from_millis(3));
         metrics.materializer.round(3, 3, None, Duration::from_millis(3));
-        metrics.watch_held(|| 7);
+        metrics.watch_held(9, || 7);
+        metrics.watch_stalled(|| Duration::from_millis(1500));
+        metrics.watch_lease(|| Duration::from_secs(12));
+        metrics.watch_pool(|| PoolUse { used: 2, idle: 3, most: 16, acquires: 40, waited: Duration::from_millis(250) });
+        metrics.identify(4, "1.2.3");
+        metrics.materializer.pending(5, Some(Duration::from_secs(9)), 1);
+        metrics.store.request("put", "unavailable", 0, Duration::from_millis(30));
         let text = metrics.render().expect("text");
         for line in [
             "# TYPE yaks_requests_total counter",
@@ -576,6 +743,21 @@ mod tests {
             "yaks_materializer_batch_size 3",
             "yaks_groupcache_peers 0",
             "yaks_buffer_bytes 7",
+            "yaks_buffer_max_bytes 9",
+            "yaks_buffer_hedged_puts_total 0",
+            "yaks_buffer_stalled_seconds 1.5",
+            "yaks_db_pool_connections{state=\"used\"} 2",
+            "yaks_db_pool_connections{state=\"idle\"} 3",
+            "yaks_lease_remaining_seconds 12",
+            "yaks_db_pool_max_connections 16",
+            "yaks_db_pool_acquires_total 40",
+            "yaks_db_pool_wait_seconds_total 0.25",
+            "yaks_info{node=\"4\",version=\"1.2.3\"} 1",
+            "yaks_materializer_pending_events 5",
+            "yaks_materializer_oldest_pending_seconds 9",
+            "yaks_materializer_set_aside_events 1",
+            "yaks_s3_requests_total{operation=\"put\",status=\"unavailable\"} 1",
+            "yaks_s3_request_duration_seconds_bucket{operation=\"put\",le=\"0.05\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

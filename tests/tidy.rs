@@ -13,12 +13,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("records", &["types"]),
     ("partition", &["types"]),
     ("metrics", &["types"]),
+    ("traces", &["metrics", "tasks"]),
     ("budget", &[]),
     ("tasks", &["clock"]),
     ("store", &["types", "clock", "records", "partition", "metrics", "tasks"]),
     ("metastore", &["types", "clock", "records", "partition", "metrics", "tasks"]),
     ("cache", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
-    ("produce", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
+    ("produce", &["types", "clock", "records", "partition", "metrics", "traces", "tasks", "store", "metastore"]),
     ("materialize", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
     ("fetch", &["types", "clock", "records", "partition", "metrics", "tasks", "store", "metastore"]),
     ("group", &["types", "clock", "records", "metrics", "tasks", "metastore"]),
@@ -28,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "handlers",
         &["types", "clock", "records", "partition", "metrics", "tasks", "metastore", "produce", "fetch", "group", "protocol", "budget"],
     ),
-    ("server", &["types", "metrics", "tasks", "handlers", "protocol", "budget"]),
+    ("server", &["types", "metrics", "traces", "tasks", "handlers", "protocol", "budget"]),
     ("admin", &["cache", "tasks", "metrics"]),
     ("config", &["types"]),
     ("oracle", &["types", "clock"]),
@@ -38,19 +39,25 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Foreign crates that only these rooms or files may name.
 const FENCED: &[(&str, &[&str])] = &[
     ("rand", &["clock"]),
-    ("crc32c", &["records", "store/s3"]),
+    ("crc32c", &["records", "store/s3", "cache/wire"]),
     ("flate2", &["records"]),
     ("lz4_flex", &["records"]),
     ("snap", &["records"]),
     ("zstd", &["records"]),
-    ("opentelemetry", &["metrics"]),
-    ("opentelemetry_sdk", &["metrics"]),
+    ("opentelemetry", &["metrics", "traces"]),
+    ("opentelemetry_sdk", &["metrics", "traces"]),
     ("opentelemetry_prometheus", &["metrics"]),
+    ("opentelemetry_otlp", &["traces"]),
     ("prometheus", &["metrics"]),
     ("aws_sdk_s3", &["store/s3"]),
     ("aws_config", &["store/s3"]),
     ("sqlx", &["metastore/postgres", "metastore/sqlite", "oracle/journal"]),
     ("moka", &["cache/entries"]),
+    ("hmac", &["cache/wire"]),
+    ("sha2", &["cache/wire"]),
+    ("hyper", &["cache/http", "admin"]),
+    ("hyper_util", &["cache/http", "admin"]),
+    ("http_body_util", &["cache/http", "admin"]),
     ("kafka_protocol", &["protocol", "handlers"]),
     ("axum", &["admin"]),
     ("envy", &["config"]),
@@ -76,6 +83,8 @@ const PURE: &[&str] = &[
     "group/turns.rs",
     "group/wire.rs",
     "cache/pages.rs",
+    "cache/ring.rs",
+    "cache/wire.rs",
     "protocol/frame.rs",
     "protocol/versions.rs",
     "oracle/check.rs",
@@ -257,6 +266,73 @@ fn the_metrics_document_names_what_the_code_has() {
     let names: BTreeSet<_> = code.split('"').filter(|word| word.starts_with("yaks_")).collect();
     let documented: BTreeSet<_> = document.split('`').filter(|word| word.starts_with("yaks_")).collect();
     assert_eq!(names, documented);
+}
+
+/// Every word in `text` that is, or is made of, the name of a metric of ours.
+fn metrics_named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with("yaks_")).map(str::to_owned).collect()
+}
+
+/// A histogram is asked for by its parts.
+fn without_part(name: &str) -> &str {
+    ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_exist_and_the_dashboard_shows_them_all() {
+    let code = read("src/metrics.rs");
+    let code = code.split("#[cfg(test)]").next().unwrap_or(&code);
+    let there: BTreeSet<_> = code.split('"').filter(|word| word.starts_with("yaks_")).map(str::to_owned).collect();
+    let dashboard = metrics_named(&read("grafana/dashboards/yaks-cluster.json"));
+    for (file, named) in [("the dashboard", dashboard.clone()), ("alerts.yml", metrics_named(&read("prometheus/alerts.yml")))] {
+        let unknown: Vec<_> = named.iter().filter(|name| !there.contains(name.as_str()) && !there.contains(without_part(name))).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}, which src/metrics.rs does not have");
+    }
+    let shown: BTreeSet<_> = dashboard.iter().map(|name| if there.contains(name) { name.as_str() } else { without_part(name) }).collect();
+    let missing: Vec<_> = there.iter().filter(|name| !shown.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "the dashboard does not show {missing:?}");
+}
+
+#[test]
+fn operations_says_what_to_do_at_every_alert() {
+    let document = read("docs/OPERATIONS.md");
+    let alerts = read("prometheus/alerts.yml");
+    let alerts: BTreeSet<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let described: BTreeSet<_> = document.lines().filter_map(|line| line.strip_prefix("### Yaks")).collect();
+    let described: BTreeSet<_> = described.into_iter().map(|rest| format!("Yaks{rest}")).collect();
+    assert_eq!(alerts, described.iter().map(String::as_str).collect());
+}
+
+/// A setting that is misspelt there would be a warning nobody reads.
+#[test]
+fn packaging_sets_only_what_is_a_setting() {
+    let known: BTreeSet<_> = yaks::config::SETTINGS.iter().map(|setting| format!("YAKS_{}", setting.name)).collect();
+    let files = [
+        "Dockerfile",
+        "docker-compose.yml",
+        "docs/OPERATIONS.md",
+        "docs/deploy/systemd/yaks.service",
+        "docs/deploy/systemd/yaks.env",
+        "docs/deploy/kubernetes/configmap.yaml",
+        "docs/deploy/kubernetes/secret.yaml",
+        "docs/deploy/kubernetes/deployment.yaml",
+    ];
+    for file in files {
+        let text = read(file);
+        let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let unknown: BTreeSet<_> = words.filter(|word| word.starts_with("YAKS_") && !known.contains(*word)).collect();
+        // What Kubernetes would set for a service of our name, and the manifest keeps from us.
+        let unknown: Vec<_> = unknown.into_iter().filter(|word| *word != "YAKS_PORT").collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}");
+    }
+}
+
+#[test]
+fn the_image_is_built_with_the_rust_that_the_manifest_names() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version").trim_matches('"').to_owned();
+    assert!(read("Dockerfile").contains(&format!("FROM rust:{version}-")), "the Dockerfile does not build with Rust {version}");
 }
 
 /// What docs/PROTOCOL.md says of each API, from the one table of the code.

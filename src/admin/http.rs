@@ -25,10 +25,18 @@ pub trait Readiness: Send + Sync + std::fmt::Debug {
 
 /// The listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("metrics and health cannot listen on {address}: {error}; set YAKS_METRICS_PORT to a free port, or to 0 for any")]
+#[error("{what} cannot listen on {address}: {error}; set {setting} to a free port, or to 0 for any")]
 pub struct AdminError {
+    what: &'static str,
+    setting: &'static str,
     address: String,
     error: std::io::Error,
+}
+
+impl AdminError {
+    pub(super) fn new(what: &'static str, setting: &'static str, host: &str, port: u16, error: std::io::Error) -> AdminError {
+        AdminError { what, setting, address: format!("{host}:{port}"), error }
+    }
 }
 
 /// Serving `/livez`, `/readyz` and `/metrics`.
@@ -58,7 +66,7 @@ impl Admin {
         readiness: Arc<dyn Readiness>,
         tasks: &Tasks,
     ) -> Result<Admin, AdminError> {
-        let failed = |error| AdminError { address: format!("{host}:{port}"), error };
+        let failed = |error| AdminError::new("metrics and health", "YAKS_METRICS_PORT", host, port, error);
         let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let router = Router::new()

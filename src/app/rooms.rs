@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Ids};
 use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
-use crate::fetch::{FetchConfig, Reader, Watermarks};
+use crate::fetch::{FetchConfig, Looked, Reader, Watermarks};
 use crate::group::consumer::Assignor;
 use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
-use crate::metastore::{Change, Changes, Log, Metastore, RoundReport, Topics};
+use crate::metastore::{Change, Changes, Identity, Log, Metastore, RoundReport, Topics};
 use crate::metrics::Metrics;
 use crate::partition::Rules;
 use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
 use crate::store::{ObjectStore, ReadRange};
 use crate::tasks::{Nudge, Progress, Tasks};
-use crate::types::NodeId;
+use crate::traces::Traces;
 use crate::upkeep::{SweepConfig, SweepParts, start_sweeps};
 
 /// How often to look for verdicts and watermarks that nobody announced.
@@ -35,13 +35,14 @@ pub struct RoomParts {
     pub keep: Keep,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
-    pub node: NodeId,
+    pub me: Identity,
     pub metrics: Arc<Metrics>,
+    pub traces: Traces,
 }
 
 impl std::fmt::Debug for RoomParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RoomParts").field("node", &self.node).field("metastore", &self.metastore).finish_non_exhaustive()
+        f.debug_struct("RoomParts").field("me", &self.me).field("metastore", &self.metastore).finish_non_exhaustive()
     }
 }
 
@@ -70,8 +71,9 @@ impl Rooms {
                 store: Arc::clone(&parts.store),
                 log: Arc::clone(&log),
                 ids: Arc::clone(&parts.ids),
-                node: parts.node,
+                me: parts.me.clone(),
                 metrics: parts.metrics.buffer.clone(),
+                traces: parts.traces.clone(),
                 keep: Arc::clone(&parts.keep),
                 committed: committed.clone(),
             },
@@ -90,6 +92,8 @@ impl Rooms {
             MaterializeParts {
                 log: Arc::clone(&log),
                 metrics: parts.metrics.materializer.clone(),
+                jobs: parts.metrics.jobs.clone(),
+                clock: Arc::clone(&parts.clock),
                 on_round: on_round(&producer, &reader, &watermarks),
                 wanted: wanted(&producer),
             },
@@ -99,8 +103,8 @@ impl Rooms {
         let groups = Coordinator::start(group_settings(&config.groups), coordinator_parts(parts), &background);
         let changes: Arc<dyn Changes> = Arc::clone(&parts.metastore) as _;
         listen_for_changes(&changes, &producer, &watermarks, &groups, &background);
-        look_for_verdicts(&producer, &background);
-        watermarks.spawn_refresh(&background, &log, REFRESH);
+        look_for_verdicts(&producer, parts, &background);
+        watermarks.spawn_refresh(&background, &log, REFRESH, looked(parts));
         let topics: Arc<dyn Topics> = Arc::clone(&parts.metastore) as _;
         let sweeps = SweepParts {
             topics,
@@ -180,9 +184,14 @@ fn coordinator_parts(parts: &RoomParts) -> CoordinatorParts {
     }
 }
 
-fn on_round(producer: &Arc<Producer>, reader: &Arc<Reader>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport) + Send + Sync> {
+fn on_round(
+    producer: &Arc<Producer>,
+    reader: &Arc<Reader>,
+    watermarks: &Arc<Watermarks>,
+) -> Arc<dyn Fn(&RoundReport, Duration) + Send + Sync> {
     let (producer, reader, watermarks) = (Arc::clone(producer), Arc::clone(reader), Arc::clone(watermarks));
-    Arc::new(move |report| {
+    Arc::new(move |report, took| {
+        producer.trace_round(&report.verdicts, took);
         reader.learn(&report.heads, &report.segments);
         // Watermarks first: who is told that its record is in the log, and then reads, must find it there.
         watermarks.publish(&report.heads);
@@ -225,14 +234,28 @@ fn listen_for_changes(
     });
 }
 
+/// What is noted of each look for records that nobody announced.
+fn looked(parts: &RoomParts) -> Looked {
+    let (fetch, jobs, clock) = (parts.metrics.fetch.clone(), parts.metrics.jobs.clone(), Arc::clone(&parts.clock));
+    Arc::new(move |unheard| {
+        fetch.lagged(unheard);
+        jobs.succeeded("watermarks", clock.now());
+    })
+}
+
 /// The fallback for announcements that were lost.
-fn look_for_verdicts(producer: &Arc<Producer>, tasks: &Tasks) {
-    let producer = Arc::clone(producer);
-    tasks.spawn_loop("look_for_verdicts", LOOK, Nudge::default(), move || {
-        let producer = Arc::clone(&producer);
+fn look_for_verdicts(producer: &Arc<Producer>, parts: &RoomParts, tasks: &Tasks) {
+    const JOB: &str = "look_for_verdicts";
+    let (producer, jobs, clock) = (Arc::clone(producer), parts.metrics.jobs.clone(), Arc::clone(&parts.clock));
+    tasks.spawn_loop(JOB, LOOK, Nudge::default(), move || {
+        let (producer, jobs, clock) = (Arc::clone(&producer), jobs.clone(), Arc::clone(&clock));
         async move {
-            if let Err(error) = producer.look_for_verdicts().await {
-                tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+            match producer.look_for_verdicts().await {
+                Ok(()) => jobs.succeeded(JOB, clock.now()),
+                Err(error) => {
+                    jobs.failed(JOB);
+                    tracing::debug!(%error, "verdicts could not be looked up; the next look comes soon");
+                }
             }
             Progress::Idle
         }

@@ -13,6 +13,8 @@ use crate::types::ObjectId;
 
 /// Of the capacity, this part is for old objects: one in four.
 const OLD_SHARE: u64 = 4;
+/// Of the capacity, this part is for what a peer holds as well: one in eight, half of it for old objects.
+const BORROWED_SHARE: u64 = 8;
 /// An object this much older than the youngest one seen counts as old, in milliseconds. Ids carry the time at which they were made.
 const RECENT_MILLIS: u64 = 5 * 60 * 1_000;
 
@@ -23,65 +25,131 @@ pub(super) enum Part {
     Page(Page),
 }
 
+/// How old an object is beside the youngest one seen. What readers of the log's end want has budgets of its own, so that readers of history do not
+/// slow them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    Recent,
+    Old,
+}
+
+/// Whose it is to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// This agent: it uploaded the object, or owns the chunk, or has no peers.
+    Mine,
+    /// A peer.
+    Borrowed,
+}
+
 type Tier = Cache<(ObjectId, Part), Arc<Pieces>>;
+
+#[derive(Debug)]
+struct Tiers {
+    recent: Tier,
+    old: Tier,
+}
+
+impl Tiers {
+    fn new(recent: u64, old: u64) -> Tiers {
+        Tiers { recent: tier(recent), old: tier(old) }
+    }
+
+    fn of(&self, age: Age) -> &Tier {
+        match age {
+            Age::Recent => &self.recent,
+            Age::Old => &self.old,
+        }
+    }
+}
 
 /// What is in memory.
 #[derive(Debug)]
 pub(super) struct Entries {
-    recent: Tier,
-    old: Tier,
-    /// When the youngest object seen was made, by its id.
+    mine: Tiers,
+    /// `None` without peers.
+    borrowed: Option<Tiers>,
+    /// When the youngest object held was made, by its id.
     youngest: AtomicU64,
     pub(super) metrics: CacheMetrics,
 }
 
 impl Entries {
-    pub(super) fn new(capacity: u64, metrics: CacheMetrics) -> Entries {
+    pub(super) fn new(capacity: u64, has_peers: bool, metrics: CacheMetrics) -> Entries {
+        let half = if has_peers { capacity / BORROWED_SHARE / 2 } else { 0 };
         let old = capacity / OLD_SHARE;
-        Entries { recent: tier(capacity - old), old: tier(old), youngest: AtomicU64::new(0), metrics }
+        Entries {
+            mine: Tiers::new(capacity - old - 2 * half, old),
+            borrowed: has_peers.then(|| Tiers::new(half, half)),
+            youngest: AtomicU64::new(0),
+            metrics,
+        }
     }
 
     pub(super) async fn get(&self, object: ObjectId, part: Part) -> Option<Arc<Pieces>> {
         let key = (object, part);
-        if let Some(found) = self.recent.get(&key).await {
-            return Some(found);
+        for tier in self.tiers(object) {
+            if let Some(found) = tier.get(&key).await {
+                return Some(found);
+            }
         }
-        if self.is_recent(object) { None } else { self.old.get(&key).await }
+        None
     }
 
     pub(super) fn has(&self, object: ObjectId, part: Part) -> bool {
-        let key = (object, part);
-        self.recent.contains_key(&key) || self.old.contains_key(&key)
+        self.tiers(object).any(|tier| tier.contains_key(&(object, part)))
     }
 
-    pub(super) async fn insert(&self, object: ObjectId, part: Part, pieces: Arc<Pieces>) {
-        let tier = if self.is_recent(object) { &self.recent } else { &self.old };
-        tier.insert((object, part), pieces).await;
+    /// Where entries of this object can be: what is old may have been recent when it came.
+    fn tiers(&self, object: ObjectId) -> impl Iterator<Item = &Tier> {
+        let old = self.age(object) == Age::Old;
+        let both = std::iter::once(&self.mine).chain(&self.borrowed);
+        both.flat_map(move |tiers| std::iter::once(&tiers.recent).chain(old.then_some(&tiers.old)))
+    }
+
+    pub(super) async fn insert(&self, object: ObjectId, part: Part, pieces: Arc<Pieces>, keeper: Keeper) {
+        self.youngest.fetch_max(object.made_at(), Ordering::Relaxed);
+        let tiers = match (&self.borrowed, keeper) {
+            (Some(borrowed), Keeper::Borrowed) => borrowed,
+            (None, Keeper::Borrowed) | (_, Keeper::Mine) => &self.mine,
+        };
+        tiers.of(self.age(object)).insert((object, part), pieces).await;
         self.metrics.holds(self.bytes());
+    }
+
+    /// Throws a page out wherever it is.
+    pub(super) async fn forget(&self, object: ObjectId, page: Page) {
+        for tier in self.all() {
+            tier.invalidate(&(object, Part::Page(page))).await;
+        }
     }
 
     /// Does at once what is otherwise done now and then: throwing out what there is no room for.
     #[cfg(test)]
     pub(super) async fn tidy(&self) {
-        self.recent.run_pending_tasks().await;
-        self.old.run_pending_tasks().await;
+        for tier in self.all() {
+            tier.run_pending_tasks().await;
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.recent.weighted_size() + self.old.weighted_size()
+        self.all().map(Cache::weighted_size).sum()
+    }
+
+    /// Of which [`Keeper::Borrowed`].
+    #[cfg(test)]
+    pub(super) fn borrowed_bytes(&self) -> u64 {
+        self.borrowed.iter().map(|tiers| tiers.recent.weighted_size() + tiers.old.weighted_size()).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Tier> {
+        std::iter::once(&self.mine).chain(&self.borrowed).flat_map(|tiers| [&tiers.recent, &tiers.old])
     }
 
     /// Compares ids only with each other, so no clock is needed. Once old, an object stays old.
-    fn is_recent(&self, object: ObjectId) -> bool {
-        let made = made_at(object);
-        let youngest = self.youngest.fetch_max(made, Ordering::Relaxed).max(made);
-        made + RECENT_MILLIS >= youngest
+    pub(super) fn age(&self, object: ObjectId) -> Age {
+        if object.made_at() + RECENT_MILLIS >= self.youngest.load(Ordering::Relaxed) { Age::Recent } else { Age::Old }
     }
-}
-
-/// The first 48 bits of a UUID v7: milliseconds since 1970.
-fn made_at(object: ObjectId) -> u64 {
-    object.0[..6].iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte))
 }
 
 /// The least recently used goes first. A policy that also asks how often (moka's default) would turn away new pages while old favourites last, and a

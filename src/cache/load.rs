@@ -1,18 +1,21 @@
-//! Loading pages: each at most once at a time, neighbours together, all within limits.
+//! Loading pages: each at most once at a time, neighbours together, all within limits; from a peer that holds or owns them, else from the store.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::entries::{Entries, Part};
-use super::pages::{Page, PageSize, runs};
+use super::entries::{Age, Entries, Keeper, Part};
+use super::lanes::Lanes;
+use super::pages::{Page, PageSize, chunk_runs, runs, widened};
+use super::peer::Peers;
 use super::pieces::Pieces;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
-use crate::types::ObjectId;
+use crate::types::{ByteRange, ObjectId};
 
 type Loaded = Result<Arc<Pieces>, StoreError>;
 type Key = (ObjectId, Page);
@@ -25,14 +28,27 @@ pub(super) struct LoadLimits {
     pub(super) prefetched_pages: usize,
 }
 
-/// Gets pages from the store into memory.
+/// What pages are loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A reader waits for them: from a peer, if there is one to ask, else from the store.
+    Read,
+    /// The same, but nobody waits yet, so that it must not be in the way of those who do.
+    Prefetch,
+    /// Only the store counts: a peer wants them from this agent, or what a peer said of them was not good enough.
+    StoreOnly,
+}
+
+/// Gets pages into memory.
 #[derive(Debug)]
 pub(super) struct Loader {
     store: Arc<dyn ObjectStore>,
+    peers: Option<Peers>,
     entries: Arc<Entries>,
     page_size: PageSize,
+    /// Also the pages of a chunk: what is owned, and loaded by its owner, as a whole.
     pages_per_get: u64,
-    gets: Semaphore,
+    gets: Lanes,
     prefetches: Arc<Semaphore>,
     tasks: Tasks,
     /// The pages being loaded, and where to wait for them.
@@ -52,13 +68,21 @@ impl Awaited {
 }
 
 impl Loader {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, entries: Arc<Entries>, page_size: PageSize, limits: LoadLimits, tasks: Tasks) -> Loader {
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        peers: Option<Peers>,
+        entries: Arc<Entries>,
+        page_size: PageSize,
+        limits: LoadLimits,
+        tasks: Tasks,
+    ) -> Loader {
         Loader {
             store,
+            peers,
             entries,
             page_size,
             pages_per_get: limits.pages_per_get,
-            gets: Semaphore::new(limits.gets_at_once.max(1)),
+            gets: Lanes::new(limits.gets_at_once),
             prefetches: Arc::new(Semaphore::new(limits.prefetched_pages)),
             tasks,
             loading: Mutex::default(),
@@ -66,9 +90,10 @@ impl Loader {
     }
 
     /// Has `pages`, which are in ascending order, loaded unless that is going on already.
-    pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page]) -> Vec<(Page, Awaited)> {
-        let (awaited, claims) = self.claim(object, pages);
-        self.spawn(object, claims, None);
+    pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<(Page, Awaited)> {
+        let (mut awaited, claims) = self.claim(object, &self.with_neighbours(object, pages, purpose));
+        awaited.retain(|(page, _)| pages.binary_search(page).is_ok());
+        self.spawn(object, claims, purpose, None);
         awaited
     }
 
@@ -78,8 +103,31 @@ impl Loader {
         let Ok(count) = u32::try_from(pages.len()) else { return };
         // None left, or another was faster: a wish is no promise.
         let Ok(permits) = Arc::clone(&self.prefetches).try_acquire_many_owned(count) else { return };
-        let (_, claims) = self.claim(object, &pages);
-        self.spawn(object, claims, Some(permits));
+        let (_, claims) = self.claim(object, &self.with_neighbours(object, &pages, Purpose::Prefetch));
+        self.spawn(object, claims, Purpose::Prefetch, Some(permits));
+    }
+
+    pub(super) fn has_peers(&self) -> bool {
+        self.peers.is_some()
+    }
+
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        self.pages_per_get * self.page_size.0.get()
+    }
+
+    fn chunk(&self, page: Page) -> u64 {
+        page.0 / self.pages_per_get
+    }
+
+    /// `pages`, and what else is missing of those chunks that this agent loads for the whole rack: each is to cost one request, whoever wants which of its
+    /// pages first.
+    fn with_neighbours(&self, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<Page> {
+        let Some(peers) = &self.peers else { return pages.to_vec() };
+        let mine = |page: &Page| purpose == Purpose::StoreOnly || peers.owns(object, self.chunk(*page));
+        let (owned, mut wide): (Vec<Page>, Vec<Page>) = pages.iter().partition(|page| mine(page));
+        wide.extend(widened(&owned, self.pages_per_get, |page| !self.entries.has(object, Part::Page(page))));
+        wide.sort_unstable();
+        wide
     }
 
     fn claim(self: &Arc<Self>, object: ObjectId, pages: &[Page]) -> (Vec<(Page, Awaited)>, Vec<Claim>) {
@@ -96,19 +144,19 @@ impl Loader {
         (awaited, claims)
     }
 
-    fn spawn(self: &Arc<Self>, object: ObjectId, claims: Vec<Claim>, permits: Option<OwnedSemaphorePermit>) {
+    fn spawn(self: &Arc<Self>, object: ObjectId, claims: Vec<Claim>, purpose: Purpose, permits: Option<OwnedSemaphorePermit>) {
         if claims.is_empty() {
             return;
         }
         let loader = Arc::clone(self);
         // A task of its own: others may wait for these pages when the reader who wanted them first has gone away.
         self.tasks.spawn("cache load", async move {
-            loader.load_claimed(object, claims).await;
+            loader.load_claimed(object, claims, purpose).await;
             drop(permits);
         });
     }
 
-    async fn load_claimed(&self, object: ObjectId, claims: Vec<Claim>) {
+    async fn load_claimed(&self, object: ObjectId, claims: Vec<Claim>, purpose: Purpose) {
         let mut open = Vec::with_capacity(claims.len());
         for claim in claims {
             // A load may have ended between the reader's look and the claim.
@@ -118,24 +166,21 @@ impl Loader {
             }
         }
         let pages: Vec<Page> = open.iter().map(|claim| claim.page).collect();
+        let runs = if self.peers.is_some() { chunk_runs(&pages, self.pages_per_get) } else { runs(&pages, self.pages_per_get) };
         let mut open = open.into_iter();
-        let loads = runs(&pages, self.pages_per_get).into_iter().map(|run| {
+        let loads = runs.into_iter().map(|run| {
             let claims: Vec<Claim> = open.by_ref().take((run.end.0 - run.start.0) as usize).collect();
-            self.load_run(object, run, claims)
+            self.load_run(object, run, claims, purpose)
         });
         join_all(loads.collect::<Vec<_>>()).await;
     }
 
     /// One request for neighbouring pages, one claim each.
-    async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>) {
+    async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>, purpose: Purpose) {
         let range = self.page_size.range(&run);
-        // The semaphore is never closed; without a permit the load goes on all the same.
-        let permit = self.gets.acquire().await;
-        let got = self.store.get_up_to(object, range).await;
-        drop(permit);
-        self.entries.metrics.loaded();
-        let mut pages = match got {
-            Ok(pieces) => self.page_size.cut(&run, &pieces).into_iter(),
+        let got = self.get(object, self.chunk(run.start), range, purpose).await;
+        let (mut pages, keeper) = match got {
+            Ok((pieces, keeper)) => (self.page_size.cut(&run, &pieces).into_iter(), keeper),
             Err(error) => {
                 for claim in claims {
                     claim.settle(Err(error.clone()));
@@ -150,9 +195,27 @@ impl Loader {
                 continue;
             };
             // First into memory, then off the list: who finds it in neither place may load it.
-            self.entries.insert(object, Part::Page(claim.page), Arc::clone(&pieces)).await;
+            self.entries.insert(object, Part::Page(claim.page), Arc::clone(&pieces), keeper).await;
             claim.settle(Ok(pieces));
         }
+    }
+
+    /// The bytes of `range`, which lies in one chunk if there are peers, and whose they are to keep.
+    async fn get(&self, object: ObjectId, chunk: u64, range: ByteRange, purpose: Purpose) -> Result<(Vec<Bytes>, Keeper), StoreError> {
+        let age = self.entries.age(object);
+        let lane = if purpose == Purpose::Prefetch { Age::Old } else { age };
+        let mut keeper = Keeper::Mine;
+        if let (Some(peers), Purpose::Read | Purpose::Prefetch) = (&self.peers, purpose) {
+            if let Some(pieces) = peers.borrow(object, chunk, range, age, lane).await {
+                return Ok((pieces, Keeper::Borrowed));
+            }
+            keeper = if peers.owns(object, chunk) { Keeper::Mine } else { Keeper::Borrowed };
+        }
+        let permit = self.gets.enter(lane).await;
+        let got = self.store.get_up_to(object, range).await;
+        drop(permit);
+        self.entries.metrics.loaded();
+        got.map(|pieces| (pieces, keeper))
     }
 
     fn loading(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Loaded>>>> {

@@ -58,15 +58,41 @@ impl PageSize {
 /// Puts pages, which are in ascending order, into runs of neighbours, each of at most `most` pages.
 #[must_use]
 pub fn runs(pages: &[Page], most: u64) -> Vec<Range<Page>> {
+    runs_while(pages, |run, page| page.0 - run.start.0 < most)
+}
+
+/// Puts pages, which are in ascending order, into runs of neighbours, none of which goes beyond a chunk: `chunk` pages, aligned.
+#[must_use]
+pub fn chunk_runs(pages: &[Page], chunk: u64) -> Vec<Range<Page>> {
+    runs_while(pages, |run, page| page.0 / chunk == run.start.0 / chunk)
+}
+
+fn runs_while(pages: &[Page], fits: impl Fn(&Range<Page>, Page) -> bool) -> Vec<Range<Page>> {
     let mut runs: Vec<Range<Page>> = Vec::new();
     for page in pages {
         let next = Page(page.0 + 1);
         match runs.last_mut() {
-            Some(run) if run.end == *page && page.0 - run.start.0 < most => run.end = next,
+            Some(run) if run.end == *page && fits(run, *page) => run.end = next,
             Some(_) | None => runs.push(*page..next),
         }
     }
     runs
+}
+
+/// Adds to `pages`, which are in ascending order and all missing, their missing neighbours within their chunks of `chunk` pages.
+#[must_use]
+pub fn widened(pages: &[Page], chunk: u64, is_missing: impl Fn(Page) -> bool) -> Vec<Page> {
+    let mut wide: Vec<Page> = Vec::new();
+    for run in chunk_runs(pages, chunk) {
+        let first = run.start.0 / chunk * chunk;
+        let left = (first..run.start.0).rev().take_while(|page| is_missing(Page(*page))).last().unwrap_or(run.start.0);
+        let right = (run.end.0..first + chunk).take_while(|page| is_missing(Page(*page))).last().map_or(run.end.0, |last| last + 1);
+        wide.extend((left..right).map(Page));
+    }
+    // Runs of one chunk may have met.
+    wide.sort_unstable();
+    wide.dedup();
+    wide
 }
 
 #[cfg(test)]
@@ -103,6 +129,28 @@ mod tests {
                 prop_assert!(run.end < next.start || run.end.0 - run.start.0 == most, "neighbours in two runs without need");
             }
             prop_assert!(runs.iter().all(|run| run.end.0 - run.start.0 <= most));
+        }
+
+        #[test]
+        fn widening_adds_just_the_missing_neighbours_of_the_same_chunk(
+            missing in prop::collection::btree_set(0u64..40, 0..40),
+            wanted in prop::collection::btree_set(0u64..40, 0..10),
+            chunk in 1u64..9,
+        ) {
+            let pages: Vec<Page> = wanted.intersection(&missing).copied().map(Page).collect();
+            let wide = widened(&pages, chunk, |page| missing.contains(&page.0));
+            // By the definition: a page is in if it is wanted, or a neighbour in its chunk that is missing is in.
+            let mut expected: std::collections::BTreeSet<Page> = pages.iter().copied().collect();
+            for _ in 0..chunk {
+                let near = |page: u64| [page.wrapping_sub(1), page + 1].into_iter().filter(move |near| near / chunk == page / chunk);
+                let more: Vec<Page> =
+                    missing.iter().copied().filter(|page| near(*page).any(|near| expected.contains(&Page(near)))).map(Page).collect();
+                expected.extend(more);
+            }
+            prop_assert_eq!(wide.clone(), expected.into_iter().collect::<Vec<_>>());
+            let runs = chunk_runs(&wide, chunk);
+            prop_assert_eq!(runs.iter().flat_map(|run| (run.start.0..run.end.0).map(Page)).collect::<Vec<_>>(), wide);
+            prop_assert!(runs.iter().all(|run| run.start.0 / chunk == (run.end.0 - 1) / chunk));
         }
 
         #[test]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::types::ByteRange;
 
 /// Some bytes, in pieces.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Pieces {
     all: Vec<Bytes>,
     /// Where each piece begins; found by halves, because a whole object has thousands.
@@ -46,6 +46,25 @@ impl Pieces {
             }
         }
         Some(cut)
+    }
+
+    /// The bytes of `range` as far as there are any.
+    #[must_use]
+    pub fn slice_up_to(&self, range: ByteRange) -> Vec<Bytes> {
+        let start = range.start.min(self.len);
+        let len = range.len.min(self.len - start);
+        self.slice(ByteRange { start, len }).unwrap_or_default()
+    }
+
+    /// Length of all pieces together, in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// What it costs to keep this, in bytes.

@@ -46,8 +46,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADVERTISED_PORT", "0", "the port clients are told; 0 means the broker's"),
     setting("NODE_ID", "", "the broker id; unset leases a free one"),
     setting("RACK", "", "the zone this agent runs in"),
+    setting("RACK_CIDRS", "", "zones of clients by address, as in 10.1.0.0/16=eu-1a,2001:db8::/32=eu-1b"),
     setting("OTEL_ENABLED", "false", "serve /metrics, /livez and /readyz; setting METRICS_PORT does so too"),
     setting("METRICS_PORT", "9090", "their port"),
+    setting("OTEL_TRACES_ENDPOINT", "", "collector for traces, by OTLP over HTTP (http://host:4318); unset sends none"),
+    setting("OTEL_TRACES_SAMPLE_RATIO", "1", "share of requests that are traced, from 0 to 1"),
     setting("RUN_MIGRATIONS", "false", "bring the schema up to date at start (yaks dev always does)"),
     setting("AUTO_CREATE_TOPICS", "true", "create a topic when a client first asks for it"),
     setting("DEFAULT_PARTITIONS", "1", "partitions of a topic that does not say"),
@@ -99,11 +102,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("S3_BUCKET", "test-bucket", "S3: bucket"),
     setting("S3_PAYLOAD_SIGNING", "false", "S3: sign payloads too, for stores that insist; costs CPU"),
     differs("GROUPCACHE_CACHE_SIZE_MB", "512", "64", "memory for cached objects"),
-    setting("GROUPCACHE_ENABLED", "false", "share the cache between agents (not served yet: a warning)"),
-    setting("GROUPCACHE_PORT", "9080", "port for peers (not served yet)"),
-    setting("GROUPCACHE_ADVERTISED_HOST", "", "host name for peers (not served yet)"),
+    setting("GROUPCACHE_ENABLED", "false", "share the cache between agents of one rack"),
+    setting("GROUPCACHE_PORT", "9080", "port for peers; 0 takes any free one"),
+    setting("GROUPCACHE_ADVERTISED_HOST", "", "host name for peers; unset: the address by which this agent reaches Postgres"),
     setting("GROUPCACHE_HEARTBEAT_MS", "5000", "how often an agent renews its lease"),
-    setting("GROUPCACHE_POLL_MS", "10000", "how often peers are looked up (not served yet)"),
+    setting("GROUPCACHE_POLL_MS", "10000", "how often the other agents are looked up"),
+    setting("GROUPCACHE_DEADLINE_MS", "250", "a peer that does not begin to answer within this is passed over in favour of S3"),
     setting("GROUPCACHE_LEASE_TTL_MS", "15000", "how long an agent that does not renew its lease counts as alive"),
     setting("SHUTDOWN_TIMEOUT_MS", "30000", "how long a shutdown waits for requests in flight"),
     setting("LOG", "info", "log filter: error, warn, info, debug, trace, or per module as in yaks::produce=debug"),
@@ -129,7 +133,10 @@ pub fn help(mode: Mode) -> String {
 fn applies(name: &str, mode: Mode) -> bool {
     match mode {
         Mode::Agent => true,
-        Mode::Dev => !["DB_", "S3_", "RUN_MIGRATIONS", "RACK"].iter().any(|prefix| name.starts_with(prefix)),
+        Mode::Dev => {
+            let not_there = ["DB_", "S3_", "RUN_MIGRATIONS", "RACK", "GROUPCACHE_"];
+            name == "GROUPCACHE_CACHE_SIZE_MB" || !not_there.iter().any(|prefix| name.starts_with(prefix))
+        }
     }
 }
 
@@ -218,6 +225,11 @@ impl<'a> Reader<'a> {
             Some(parsed) => Ok(Some(parsed)),
             None => self.refuse(name, format_args!("{allowed} is allowed, or nothing")),
         }
+    }
+
+    /// `parse` says in words what is wrong.
+    pub(super) fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        parse(&self.any(name)).or_else(|wrong| self.refuse(name, wrong))
     }
 
     pub(super) fn at_most(&self, name: &str, doubled: Duration, other: &str, limit: Duration) -> Result<(), ConfigError> {

@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use reader::Reader;
-pub use wait::Watermarks;
+pub use wait::{Looked, Watermarks};
 
 use crate::types::{Head, Offset, TopicPartition};
 

@@ -121,7 +121,7 @@ async fn a_look_up_is_one_statement_and_none_at_the_end() {
     assert_eq!(all_offsets(&answer), vec![vec![0]; 100]);
     assert_eq!(world.statements(), 1);
     let tasks = Tasks::new();
-    reader.watermarks.spawn_refresh(&tasks, &reader.metastore, reader.config.look_every);
+    reader.watermarks.spawn_refresh(&tasks, &reader.metastore, reader.config.look_every, Arc::new(|_| {}));
     let before = Instant::now();
     for _ in 0..20 {
         reader.fetch(patient(request(&from(1), MIB, MIB), 1, 1)).await;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{FetchConfig, FetchLog, FetchRequest, Fetched, Reader, Watermarks};
-use crate::metastore::{Decide, Log, LogView, MetaError, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
+use crate::metastore::{Decide, Log, LogView, MetaError, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::metrics::Metrics;
 use crate::partition::ObjectVerdict;
 use crate::records::batch::{BatchHeader, BatchLimits, build, check};
@@ -247,7 +247,7 @@ impl Log for World {
         unimplemented!("readers do not write")
     }
 
-    async fn pending_events(&self) -> Result<u64> {
+    async fn pending_events(&self) -> Result<PendingEvents> {
         unimplemented!("readers do not write")
     }
 

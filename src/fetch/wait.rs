@@ -23,6 +23,9 @@ const KEEP: Duration = Duration::from_mins(1);
 /// Logs asked for in one statement of a refresh.
 const REFRESH_AT_ONCE: usize = 5_000;
 
+/// Told of each look at the metastore, with the number of records it found that had not been announced.
+pub type Looked = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A board of heads.
 #[derive(Debug)]
 pub struct Watermarks {
@@ -154,36 +157,49 @@ impl Watermarks {
     }
 
     /// Keeps what is waited for fresh until `tasks` are stopped: asks `metastore` every `period`, and at once after
-    /// [`Watermarks::changed_unknown`]. To be called once in every agent.
-    pub fn spawn_refresh(self: &Arc<Self>, tasks: &Tasks, metastore: &Arc<dyn Log>, period: Duration) {
+    /// [`Watermarks::changed_unknown`]. After each look `looked` is told how many records there were that nobody had announced. To be called once in
+    /// every agent.
+    pub fn spawn_refresh(self: &Arc<Self>, tasks: &Tasks, metastore: &Arc<dyn Log>, period: Duration, looked: Looked) {
         let (watermarks, metastore) = (Arc::clone(self), Arc::clone(metastore));
         tasks.spawn_loop("watermarks", period, self.doubt.clone(), move || {
-            let (watermarks, metastore) = (Arc::clone(&watermarks), Arc::clone(&metastore));
+            let (watermarks, metastore, looked) = (Arc::clone(&watermarks), Arc::clone(&metastore), Arc::clone(&looked));
             async move {
-                if let Err(error) = watermarks.refresh(&*metastore, period / 2).await {
-                    tracing::warn!(%error, "could not look for new records; those who wait for them wait on");
+                match watermarks.refresh(&*metastore, period / 2).await {
+                    Ok(unheard) => looked(unheard),
+                    Err(error) => tracing::warn!(%error, "could not look for new records; those who wait for them wait on"),
                 }
                 Progress::Idle
             }
         });
     }
 
-    /// Asks for every log that is waited for and was not heard of for `age`.
-    async fn refresh(&self, metastore: &dyn Log, age: Duration) -> Result<(), MetaError> {
+    /// Asks for every log that is waited for and was not heard of for `age`; how many records there were that nobody had told of.
+    async fn refresh(&self, metastore: &dyn Log, age: Duration) -> Result<u64, MetaError> {
         let asked_at = Instant::now();
         let stale = self.board().stale(asked_at, age);
+        let mut unheard = 0;
         for logs in stale.chunks(REFRESH_AT_ONCE) {
             let heads = metastore.heads(logs).await?;
             let found: Vec<_> = logs.iter().zip(&heads).filter_map(|(log, head)| head.map(|head| (*log, head))).collect();
             let gone: BTreeSet<_> = logs.iter().zip(&heads).filter(|(_, head)| head.is_none()).map(|(log, _)| *log).collect();
+            unheard += self.board().unheard(&found);
             self.learn(&found, asked_at);
             self.board().forget(|log| gone.contains(log));
         }
-        Ok(())
+        Ok(unheard)
     }
 }
 
 impl Board {
+    /// Records below these heads and above what is known.
+    fn unheard(&self, heads: &[(TopicPartition, Head)]) -> u64 {
+        let records = |(log, head): &(TopicPartition, Head)| {
+            let known = self.logs.get(log)?.head.high_watermark.0;
+            u64::try_from(head.high_watermark.0.saturating_sub(known)).ok()
+        };
+        heads.iter().filter_map(records).sum()
+    }
+
     fn learn(&mut self, log: TopicPartition, head: &Head, at: Instant) {
         let entry = self.logs.entry(log).or_insert_with(|| Entry::new(*head, at));
         let came = head.bytes.saturating_sub(entry.head.bytes);

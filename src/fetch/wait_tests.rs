@@ -1,4 +1,4 @@
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::fetch::testing::{World, log};
@@ -103,13 +103,19 @@ async fn lost_announcements_are_found_by_one_statement_for_all() {
     let world = World::new(50);
     let board = Arc::new(Watermarks::new());
     let tasks = Tasks::new();
-    board.spawn_refresh(&tasks, &(Arc::clone(&world) as Arc<dyn Log>), Duration::from_millis(500));
+    let unheard = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&unheard);
+    let looked: Looked = Arc::new(move |records| {
+        count.fetch_add(records, Ordering::SeqCst);
+    });
+    board.spawn_refresh(&tasks, &(Arc::clone(&world) as Arc<dyn Log>), Duration::from_millis(500), looked);
     let waiting: Vec<Waiting> = (0..50).map(|p| board.wait_for(&[(log(p), head(0, 0))], 1)).collect();
     world.append(&[(7, vec_of_one_batch())]);
     let began = Instant::now();
     waiting[7].until(began + Duration::from_mins(1)).await;
     assert!(began.elapsed() <= Duration::from_secs(1), "after {:?}", began.elapsed());
     assert!(!is_over(&waiting[8]).await);
+    assert_eq!(unheard.load(Ordering::SeqCst), 1, "one record nobody had told of");
     assert!(world.statements() <= 2);
     world.remove(9);
     waiting[9].until(began + Duration::from_mins(1)).await;
@@ -122,7 +128,7 @@ async fn doubt_is_looked_into_at_once_and_only_for_what_is_waited_for() {
     let world = World::new(2);
     let board = Arc::new(Watermarks::new());
     let tasks = Tasks::new();
-    board.spawn_refresh(&tasks, &(Arc::clone(&world) as Arc<dyn Log>), Duration::from_hours(1));
+    board.spawn_refresh(&tasks, &(Arc::clone(&world) as Arc<dyn Log>), Duration::from_hours(1), Arc::new(|_| {}));
     tokio::time::sleep(SOON).await;
     board.changed_unknown();
     tokio::time::sleep(SOON).await;

@@ -1,8 +1,9 @@
-//! AlterPartitionReassignments: v0-1 (KIP-455). Partitions have no replicas that could move: the leader alone is the assignment that holds, anything else
-//! is refused.
+//! AlterPartitionReassignments: v0-1 (KIP-455). Partitions have no replicas that could move: the leaders that clients are told of are the assignment
+//! that holds, anything else is refused.
 //!
 //! v1 whether the number of replicas may change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -13,9 +14,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::broker::{Broker, Outcome};
 use super::error::{self, NamedBy, Refused};
-use super::placement::{self, Node};
+use super::placement::{self, Leaders, Node};
 use super::topics::{Found, Key};
-use crate::types::{TopicName, TopicPartition};
+use crate::types::{NodeId, TopicName, TopicPartition};
 
 pub(super) async fn answer(
     broker: Arc<Broker>,
@@ -47,11 +48,13 @@ async fn find(broker: &Broker, topic: &ReassignableTopic) -> Result<Option<Arc<F
 fn reassign(found: &Result<Option<Arc<Found>>, Refused>, wanted: &ReassignablePartition, nodes: &[Node]) -> Result<(), Refused> {
     let found = found.as_ref().map_err(Clone::clone)?.as_ref().filter(|found| found.has_partition(wanted.partition_index));
     let found = found.ok_or_else(|| (NamedBy::Name.unknown(), "there is no such topic or partition".to_owned()))?;
-    let leader = placement::leader(TopicPartition::new(found.topic.id, wanted.partition_index), nodes);
+    let log = TopicPartition::new(found.topic.id, wanted.partition_index);
+    let (leader, mut is) = (placement::leader(log, nodes), Leaders::for_client(nodes, None).replicas(log));
+    is.sort_unstable();
     match wanted.replicas.as_deref() {
         // A wish to end a reassignment.
         None => Err((ResponseError::NoReassignmentInProgress, "No partition reassignment is in progress.".to_owned())),
-        Some([replica]) if replica.0 == leader.0 => Ok(()),
+        Some(replicas) if replicas.iter().map(|replica| NodeId(replica.0)).collect::<BTreeSet<_>>().into_iter().eq(is) => Ok(()),
         Some(_) => {
             let message = format!(
                 "partitions have no replicas here and cannot be moved: any broker serves any partition, and leaders follow the live brokers \

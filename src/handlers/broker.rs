@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client_rack;
 use super::fetch::ReadLog;
 use super::group_settings::GroupSettingsCache;
 use super::init_producer_id::ProducerIds;
@@ -11,16 +12,18 @@ use super::topics::TopicCache;
 use crate::clock::{Clock, Ids};
 use crate::fetch::Watermarks;
 use crate::group::Coordinator;
-use crate::metastore::{Agent, Metastore};
+use crate::metastore::{Identity, Metastore};
 use crate::metrics::{FetchMetrics, ProduceMetrics, RequestMetrics};
+use crate::protocol::RequestHeader;
+use crate::types::RackCidrs;
 
 /// How requests are answered.
 #[derive(Debug, Clone)]
 pub struct HandlerConfig {
     /// The cluster's id, as the metastore gave it.
     pub cluster_id: String,
-    /// This agent as clients are told of it: with its real port.
-    pub agent: Agent,
+    /// This agent as clients are told of it (with its real port), and whether it may serve them.
+    pub me: Identity,
     pub auto_create_topics: bool,
     pub default_partitions: i32,
     pub max_partitions: i32,
@@ -33,6 +36,8 @@ pub struct HandlerConfig {
     pub connection_idle_ms: u64,
     /// What clients are told for a log directory: where the records are.
     pub log_dir: String,
+    /// Racks of clients by their address.
+    pub rack_cidrs: RackCidrs,
     /// Answer batches without a producer id before they have offsets, where the topic does not say.
     pub deferred: bool,
 }
@@ -71,10 +76,15 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(config: HandlerConfig, parts: BrokerParts) -> Self {
         let topics = TopicCache::new(Arc::clone(&parts.metastore) as _);
-        let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.agent.clone());
+        let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.me.clone());
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
         let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
         Broker { config, parts, topics, nodes, producer_ids, group_settings }
+    }
+
+    /// The rack the client is in, if that is known.
+    pub(super) fn rack_of(&self, header: &RequestHeader) -> Option<Arc<str>> {
+        client_rack::of(header, &self.config.rack_cidrs)
     }
 }
 

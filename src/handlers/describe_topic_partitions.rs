@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::broker::{Broker, Outcome};
 use super::error::{self, Asked, NamedBy};
 use super::metadata::TOPIC_OPERATIONS;
-use super::placement::{self, Node};
+use super::placement::Leaders;
 use super::topics::{self, Found};
 use crate::metastore::{MetaError, TopicQuery};
+use crate::protocol::RequestHeader;
 use crate::types::{TopicName, TopicPartition};
 
 /// Partitions of one answer, whatever the client asks for: Kafka's `max.request.partition.size.limit`.
@@ -28,7 +29,7 @@ type LookedUp = (String, Result<Arc<Found>, ResponseError>);
 pub(super) async fn answer(
     broker: Arc<Broker>,
     request: DescribeTopicPartitionsRequest,
-    _version: i16,
+    header: RequestHeader,
 ) -> Outcome<DescribeTopicPartitionsResponse> {
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MOST);
     let (first, from) = request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name.0, cursor.partition_index.max(0)));
@@ -40,7 +41,8 @@ pub(super) async fn answer(
         }
     };
     let nodes = broker.nodes.live().await;
-    let (topics, cursor) = page(topics, first, from, limit, &nodes);
+    let leaders = Leaders::for_client(&nodes, broker.rack_of(&header).as_deref());
+    let (topics, cursor) = page(topics, first, from, limit, &leaders);
     let code = error::first(topics.iter().map(|topic| topic.error_code));
     Outcome::new(DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(cursor), code)
 }
@@ -79,7 +81,7 @@ fn page(
     first: &str,
     from: i32,
     limit: usize,
-    nodes: &[Node],
+    leaders: &Leaders<'_>,
 ) -> (Vec<DescribeTopicPartitionsResponseTopic>, Option<Cursor>) {
     let (mut described, mut left) = (Vec::new(), limit);
     for (name, looked_up) in topics {
@@ -96,7 +98,7 @@ fn page(
         };
         let end = found.topic.partitions.min(from.saturating_add(i32::try_from(left).unwrap_or(i32::MAX)));
         left -= (from..end).len();
-        described.push(describe(&found, from..end, nodes));
+        described.push(describe(&found, from..end, leaders));
         if end < found.topic.partitions {
             return (described, Some(cursor(name, end)));
         }
@@ -108,16 +110,17 @@ fn cursor(name: String, partition: i32) -> Cursor {
     Cursor::default().with_topic_name(WireName(StrBytes::from_string(name))).with_partition_index(partition)
 }
 
-fn describe(found: &Found, partitions: std::ops::Range<i32>, nodes: &[Node]) -> DescribeTopicPartitionsResponseTopic {
+fn describe(found: &Found, partitions: std::ops::Range<i32>, leaders: &Leaders<'_>) -> DescribeTopicPartitionsResponseTopic {
     let topic = &found.topic;
     let partition = |index: i32| {
-        let leader = BrokerId(placement::leader(TopicPartition::new(topic.id, index), nodes).0);
+        let log = TopicPartition::new(topic.id, index);
+        let replicas: Vec<BrokerId> = leaders.replicas(log).iter().map(|node| BrokerId(node.0)).collect();
         DescribeTopicPartitionsResponsePartition::default()
             .with_partition_index(index)
-            .with_leader_id(leader)
+            .with_leader_id(BrokerId(leaders.of(log).0))
             .with_leader_epoch(0)
-            .with_replica_nodes(vec![leader])
-            .with_isr_nodes(vec![leader])
+            .with_replica_nodes(replicas.clone())
+            .with_isr_nodes(replicas)
             .with_eligible_leader_replicas(Some(Vec::new()))
             .with_last_known_elr(Some(Vec::new()))
     };

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
@@ -133,7 +134,7 @@ impl Handlers {
             Api::UpdateFeatures => self.later(request, update_features::answer),
             Api::DescribeProducers => self.later(request, describe_producers::answer),
             Api::ListConfigResources => self.later(request, list_config_resources::answer),
-            Api::DescribeTopicPartitions => self.later(request, describe_topic_partitions::answer),
+            Api::DescribeTopicPartitions => self.with_header(request, describe_topic_partitions::answer),
         }
     }
 
@@ -163,11 +164,19 @@ impl Handlers {
 #[async_trait]
 impl Serve for Handlers {
     async fn begin(&self, request: Request) -> Result<Begun, Refusal> {
+        if self.broker.config.me.acting().is_none() {
+            return Err(Refusal::Fenced);
+        }
         match request.header.api.served() {
             Some(_) if !request.header.api.covers(request.header.version) => self.unknown_version(&request),
             Some(api) => self.dispatch(api, &request).await,
             None => Err(FrameError::UnknownApi(request.header.api.key).into()),
         }
+    }
+
+    fn term(&self) -> Option<CancellationToken> {
+        let me = &self.broker.config.me;
+        me.acting().map(|_| me.over())
     }
 }
 

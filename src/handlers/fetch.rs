@@ -16,11 +16,12 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use super::broker::Broker;
 use super::dispatch::Stopwatch;
 use super::error::{self, Asked, NamedBy};
+use super::nearer;
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
 use super::topics::{Found, Key};
 use crate::fetch::{FetchError, FetchLog, FetchRequest, FetchResponse, Fetched, Reader};
 use crate::protocol::fetch_response::{FetchAnswer, FetchedPartition, FetchedTopic};
-use crate::protocol::{Request, codec};
+use crate::protocol::{Request, RequestHeader, codec};
 use crate::types::{Offset, Timestamp, TopicId, TopicName, TopicPartition};
 
 const IDS_SINCE: i16 = 13;
@@ -59,7 +60,7 @@ pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Re
     let sent: WireRequest = codec::decode(request)?;
     let broker = Arc::clone(broker);
     let answer = async move {
-        let answer = answer(&broker, &sent, clock.header.version).await;
+        let answer = answer(&broker, &sent, &clock.header).await;
         let codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
         let code = error::first([answer.error_code].into_iter().chain(codes));
         let rope = answer.encode(&clock.header);
@@ -69,18 +70,22 @@ pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Re
     Ok(Begun { answer: answer.boxed(), on_disconnect: OnDisconnect::Drop, reply: Reply::InOrder })
 }
 
-async fn answer(broker: &Broker, sent: &WireRequest, version: i16) -> FetchAnswer {
+async fn answer(broker: &Broker, sent: &WireRequest, header: &RequestHeader) -> FetchAnswer {
     // We never gave a session out, so whoever goes on with one must begin anew.
     if sent.session_id != 0 && sent.session_epoch > 0 {
         return FetchAnswer { error_code: ResponseError::FetchSessionIdNotFound.code(), topics: Vec::new() };
     }
-    let named_by = if version >= IDS_SINCE { NamedBy::Id } else { NamedBy::Name };
+    let named_by = if header.version >= IDS_SINCE { NamedBy::Id } else { NamedBy::Name };
     let found = match look_up(broker, sent, named_by).await {
         Ok(found) => found,
         Err(error) => return refuse_all(sent, error),
     };
     let plan = Plan::of(sent, &found, named_by);
+    header.notes.told_rack(&sent.rack_id);
     let request = plan.request(broker, sent);
+    if let Some(elsewhere) = nearer::elsewhere(broker, sent, header, &request.logs).await {
+        return elsewhere.name_in(plan.answer(broker, sent, elsewhere.heads()));
+    }
     let results = if request.logs.is_empty() { Vec::new() } else { broker.parts.reader.fetch(request).await };
     plan.answer(broker, sent, results)
 }
@@ -226,6 +231,7 @@ fn empty(index: i32, sent: &WireRequest) -> FetchedPartition {
         high_watermark: Offset(-1),
         last_stable: Offset(-1),
         log_start: Offset(-1),
+        preferred: None,
         aborted: (sent.isolation_level == READ_COMMITTED).then(Vec::new),
         records: Vec::new(),
     }

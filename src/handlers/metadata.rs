@@ -17,11 +17,11 @@ use uuid::Uuid;
 use super::broker::Broker;
 use super::dispatch::Stopwatch;
 use super::error::{self, Asked};
-use super::placement::{self, Node};
+use super::placement::{self, Leaders, Node};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
 use super::topics::{self, Found};
 use crate::metastore::{Creation, MetaError, TopicQuery};
-use crate::protocol::{Request, codec};
+use crate::protocol::{Request, RequestHeader, codec};
 use crate::types::{TopicId, TopicName, TopicPartition};
 
 /// Read, write, create, delete, alter, describe, describe and alter configurations: all there is, without access control (KIP-430).
@@ -34,8 +34,7 @@ pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Re
     let clock = Stopwatch::start(&broker.parts.requests, &request.header);
     let broker = Arc::clone(broker);
     let answer = async move {
-        let version = clock.header.version;
-        let (answer, code) = answer(&broker, &asked, version).await?;
+        let (answer, code) = answer(&broker, &asked, &clock.header).await?;
         let rope = codec::encode(&clock.header, &answer)?;
         clock.answered(code);
         Ok(rope)
@@ -43,14 +42,16 @@ pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Re
     Ok(Begun { answer: answer.boxed(), on_disconnect: OnDisconnect::Finish, reply: Reply::InOrder })
 }
 
-async fn answer(broker: &Broker, request: &MetadataRequest, version: i16) -> Result<(MetadataResponse, i16), Refusal> {
+async fn answer(broker: &Broker, request: &MetadataRequest, header: &RequestHeader) -> Result<(MetadataResponse, i16), Refusal> {
+    let version = header.version;
     let nodes = broker.nodes.live().await;
+    let leaders = Leaders::for_client(&nodes, broker.rack_of(header).as_deref());
     let (topics, code) = match wanted(request, version) {
         None => match topics::read(&broker.topics, &TopicQuery::All).await {
-            Ok(all) => (all.iter().map(|found| described(found, &nodes)).collect(), error::NONE),
+            Ok(all) => (all.iter().map(|found| described(found, &leaders)).collect(), error::NONE),
             Err(failed) => (Vec::new(), all_failed(&failed, version)?),
         },
-        Some(topics) => (named(broker, request, topics, &nodes).await, error::NONE),
+        Some(topics) => (named(broker, request, topics, &leaders).await, error::NONE),
     };
     let mut answer = MetadataResponse::default()
         .with_brokers(nodes.iter().map(wire_node).collect())
@@ -80,7 +81,12 @@ fn all_failed(failed: &MetaError, version: i16) -> Result<i16, Refusal> {
 }
 
 /// One answer for each topic asked for, in their order; a topic asked for twice is answered once.
-async fn named(broker: &Broker, request: &MetadataRequest, topics: &[MetadataRequestTopic], nodes: &[Node]) -> Vec<MetadataResponseTopic> {
+async fn named(
+    broker: &Broker,
+    request: &MetadataRequest,
+    topics: &[MetadataRequestTopic],
+    leaders: &Leaders<'_>,
+) -> Vec<MetadataResponseTopic> {
     let mut seen = HashSet::new();
     let topics: Vec<&MetadataRequestTopic> = topics.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id))).collect();
     let names: Vec<TopicName> = topics.iter().filter_map(|topic| TopicName::parse(topic.name.as_ref()?).ok()).collect();
@@ -96,8 +102,8 @@ async fn named(broker: &Broker, request: &MetadataRequest, topics: &[MetadataReq
     let mut answers = Vec::with_capacity(topics.len());
     for topic in topics {
         answers.push(match found.get(topic) {
-            Some(found) => described(&found, nodes),
-            None => absent(broker, topic, may_create, nodes).await,
+            Some(found) => described(&found, leaders),
+            None => absent(broker, topic, may_create, leaders).await,
         });
     }
     answers
@@ -130,7 +136,7 @@ async fn find(broker: &Broker, names: Vec<TopicName>, ids: Vec<TopicId>) -> Resu
     Ok(FoundTopics { by_name, by_id })
 }
 
-async fn absent(broker: &Broker, topic: &MetadataRequestTopic, may_create: bool, nodes: &[Node]) -> MetadataResponseTopic {
+async fn absent(broker: &Broker, topic: &MetadataRequestTopic, may_create: bool, leaders: &Leaders<'_>) -> MetadataResponseTopic {
     let Some(name) = &topic.name else { return refused(topic, ResponseError::UnknownTopicId) };
     let Ok(name) = TopicName::parse(name) else { return refused(topic, ResponseError::InvalidTopicException) };
     if !may_create {
@@ -142,7 +148,7 @@ async fn absent(broker: &Broker, topic: &MetadataRequestTopic, may_create: bool,
             .topics
             .remember(&[created])
             .first()
-            .map_or_else(|| refused(topic, ResponseError::LeaderNotAvailable), |f| described(f, nodes)),
+            .map_or_else(|| refused(topic, ResponseError::LeaderNotAvailable), |f| described(f, leaders)),
         Err(failed) => refused(topic, error::meta(Asked::Metadata, &failed)),
     }
 }
@@ -152,16 +158,17 @@ fn refused(topic: &MetadataRequestTopic, error: ResponseError) -> MetadataRespon
     MetadataResponseTopic::default().with_error_code(error.code()).with_name(topic.name.clone()).with_topic_id(topic.topic_id)
 }
 
-fn described(found: &Found, nodes: &[Node]) -> MetadataResponseTopic {
+fn described(found: &Found, leaders: &Leaders<'_>) -> MetadataResponseTopic {
     let topic = &found.topic;
     let partition = |index: i32| {
-        let leader = BrokerId(placement::leader(TopicPartition::new(topic.id, index), nodes).0);
+        let log = TopicPartition::new(topic.id, index);
+        let replicas: Vec<BrokerId> = leaders.replicas(log).iter().map(|node| BrokerId(node.0)).collect();
         MetadataResponsePartition::default()
             .with_partition_index(index)
-            .with_leader_id(leader)
+            .with_leader_id(BrokerId(leaders.of(log).0))
             .with_leader_epoch(0)
-            .with_replica_nodes(vec![leader])
-            .with_isr_nodes(vec![leader])
+            .with_replica_nodes(replicas.clone())
+            .with_isr_nodes(replicas)
     };
     MetadataResponseTopic::default()
         .with_name(Some(WireName(StrBytes::from_string(topic.name.to_string()))))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fresh::Fresh;
 use super::placement::{self, Node};
-use crate::metastore::{Agent, Leases};
+use crate::metastore::{Identity, Leases};
 
 /// How old the list of live agents may be.
 const KEEP: Duration = Duration::from_secs(1);
@@ -14,14 +14,14 @@ const KEEP: Duration = Duration::from_secs(1);
 pub(super) struct Nodes {
     leases: Arc<dyn Leases>,
     /// This agent: it answers, so it lives, whatever the metastore says.
-    me: Agent,
+    me: Identity,
     live: Fresh<Arc<[Node]>>,
     last: Mutex<Arc<[Node]>>,
 }
 
 impl Nodes {
-    pub(super) fn new(leases: Arc<dyn Leases>, me: Agent) -> Self {
-        let alone = placement::nodes(std::slice::from_ref(&me));
+    pub(super) fn new(leases: Arc<dyn Leases>, me: Identity) -> Self {
+        let alone = placement::nodes(&[(*me.agent()).clone()]);
         Nodes { leases, me, live: Fresh::new(KEEP), last: Mutex::new(alone.into()) }
     }
 
@@ -32,14 +32,16 @@ impl Nodes {
 
     /// The node that stands for this agent among `nodes`.
     pub(super) fn mine<'a>(&self, nodes: &'a [Node]) -> Option<&'a Node> {
-        nodes.iter().find(|node| node.host == self.me.advertised_host && node.port == self.me.advertised_port)
+        let me = self.me.agent();
+        nodes.iter().find(|node| node.host == me.advertised_host && node.port == me.advertised_port)
     }
 
     async fn ask(&self) -> Arc<[Node]> {
         match self.leases.live_agents().await {
             Ok(mut agents) => {
-                if !agents.iter().any(|agent| agent.node == self.me.node) {
-                    agents.push(self.me.clone());
+                let me = self.me.agent();
+                if !agents.iter().any(|agent| agent.node == me.node) {
+                    agents.push((*me).clone());
                 }
                 let nodes: Arc<[Node]> = placement::nodes(&agents).into();
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&nodes);

@@ -1,4 +1,5 @@
-//! Which node leads which partition. Any agent can serve any partition: leadership only spreads clients over agents.
+//! Which node leads which partition. Any agent can serve any partition: leadership only spreads clients over agents, those of a rack over the agents
+//! of that rack.
 
 use crate::metastore::Agent;
 use crate::types::{NodeId, TopicPartition, fnv1a};
@@ -9,37 +10,84 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) host: String,
     pub(super) port: u16,
+    /// That of all agents at the address; `None` if they are in several.
     pub(super) rack: Option<String>,
 }
 
 impl Node {
     fn of(agent: &Agent) -> Node {
-        Node { id: agent.node, host: agent.advertised_host.clone(), port: agent.advertised_port, rack: agent.rack.clone() }
+        Node { id: agent.broker, host: agent.advertised_host.clone(), port: agent.advertised_port, rack: agent.rack.clone() }
+    }
+
+    pub(super) fn is_in(&self, rack: &str) -> bool {
+        self.rack.as_deref() == Some(rack)
     }
 }
 
-/// The nodes of these agents, in order of id. Agents that share an address (behind one load balancer) are one node, with the lowest of their ids: a client
-/// that asked for one of several nodes at one address would reach any of them.
+/// The nodes of these agents, in order of id. Agents that share an address (behind one load balancer) are one node: a client that asked for one of
+/// several nodes at one address would reach any of them.
 pub(super) fn nodes(agents: &[Agent]) -> Vec<Node> {
-    let mut agents: Vec<&Agent> = agents.iter().collect();
-    agents.sort_by_key(|agent| agent.node);
     let mut nodes: Vec<Node> = Vec::new();
     for agent in agents {
-        let known = |node: &Node| node.host == agent.advertised_host && node.port == agent.advertised_port;
-        if !nodes.iter().any(known) {
-            nodes.push(Node::of(agent));
+        let known = |node: &&mut Node| node.host == agent.advertised_host && node.port == agent.advertised_port;
+        match nodes.iter_mut().find(known) {
+            None => nodes.push(Node::of(agent)),
+            Some(node) => {
+                node.id = node.id.min(agent.broker);
+                node.rack = node.rack.take().filter(|rack| agent.rack.as_ref() == Some(rack));
+            }
         }
     }
+    nodes.sort_by_key(|node| node.id);
     nodes
 }
 
-/// The leader of a partition: the node with the highest hash of both (rendezvous), so that a node that comes or goes moves only its own share. The
-/// same on every agent that sees the same nodes. -1 without nodes.
-pub(super) fn leader(log: TopicPartition, nodes: &[Node]) -> NodeId {
-    nodes.iter().map(|node| node.id).max_by_key(|id| (weight(log, *id), *id)).unwrap_or(NodeId(-1))
+/// Who leads what, as one client is told.
+#[derive(Debug)]
+pub(super) struct Leaders<'a> {
+    /// The nodes of the client's rack; all if it has none.
+    leading: Vec<&'a Node>,
+    /// The nodes of each other rack.
+    elsewhere: Vec<Vec<&'a Node>>,
 }
 
-/// The node that members of a group are sent to, by the same rule. Any other would do.
+impl<'a> Leaders<'a> {
+    pub(super) fn for_client(nodes: &'a [Node], rack: Option<&str>) -> Leaders<'a> {
+        let mut leading: Vec<&Node> = nodes.iter().filter(|node| rack.is_some_and(|rack| node.is_in(rack))).collect();
+        if leading.is_empty() {
+            leading = nodes.iter().collect();
+        }
+        let mut racks: Vec<&str> = nodes.iter().filter_map(|node| node.rack.as_deref()).collect();
+        racks.sort_unstable();
+        racks.dedup();
+        let elsewhere = racks.iter().map(|rack| nodes.iter().filter(|node| node.is_in(rack)).collect()).collect();
+        Leaders { leading, elsewhere }
+    }
+
+    /// The leader of a partition: the node with the highest hash of both (rendezvous), so that a node that comes or goes moves only its own share. The
+    /// same on every agent that sees the same nodes. -1 without nodes.
+    pub(super) fn of(&self, log: TopicPartition) -> NodeId {
+        first(log, self.leading.iter().copied()).map_or(NodeId(-1), |node| node.id)
+    }
+
+    /// The leader, then whoever leads for the clients of each other rack: consumers may be sent there (KIP-392), and go only where they have seen a replica.
+    pub(super) fn replicas(&self, log: TopicPartition) -> Vec<NodeId> {
+        let mut replicas: Vec<NodeId> = first(log, self.leading.iter().copied()).map(|node| node.id).into_iter().collect();
+        let led_from = first(log, self.leading.iter().copied()).and_then(|node| node.rack.as_deref());
+        for nodes in &self.elsewhere {
+            let nearest = first(log, nodes.iter().copied()).filter(|node| node.rack.as_deref() != led_from);
+            replicas.extend(nearest.map(|node| node.id));
+        }
+        replicas
+    }
+}
+
+/// As for clients of which nothing is known.
+pub(super) fn leader(log: TopicPartition, nodes: &[Node]) -> NodeId {
+    first(log, nodes.iter()).map_or(NodeId(-1), |node| node.id)
+}
+
+/// The node that members of a group are sent to, by the same rule, but wherever they are: they belong together. Any other would do.
 pub(super) fn coordinator<'a>(key: &str, nodes: &'a [Node]) -> Option<&'a Node> {
     nodes.iter().max_by_key(|node| (weight_of(key.as_bytes(), node.id), node.id))
 }
@@ -47,6 +95,10 @@ pub(super) fn coordinator<'a>(key: &str, nodes: &'a [Node]) -> Option<&'a Node> 
 /// The controller: some node that exists, the same for everybody.
 pub(super) fn controller(nodes: &[Node]) -> NodeId {
     nodes.iter().map(|node| node.id).min().unwrap_or(NodeId(-1))
+}
+
+fn first<'a>(log: TopicPartition, nodes: impl Iterator<Item = &'a Node>) -> Option<&'a Node> {
+    nodes.max_by_key(|node| (weight(log, node.id), node.id))
 }
 
 fn weight(log: TopicPartition, node: NodeId) -> u64 {
@@ -69,40 +121,5 @@ fn mixed(hash: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::TopicId;
-
-    fn agent(id: i32, host: &str) -> Agent {
-        Agent {
-            node: NodeId(id),
-            instance: [id as u8; 16],
-            advertised_host: host.to_owned(),
-            advertised_port: 9092,
-            rack: None,
-            version: String::new(),
-        }
-    }
-
-    #[test]
-    fn agents_behind_one_address_are_one_node() {
-        let nodes = nodes(&[agent(3, "b"), agent(2, "a"), agent(1, "b")]);
-        assert_eq!(nodes.iter().map(|n| (n.id.0, n.host.as_str())).collect::<Vec<_>>(), [(1, "b"), (2, "a")]);
-        assert_eq!(controller(&nodes), NodeId(1));
-    }
-
-    #[test]
-    fn leaders_are_spread_and_only_a_lost_nodes_share_moves() {
-        let all = nodes(&[agent(0, "a"), agent(1, "b"), agent(2, "c")]);
-        let logs: Vec<_> = (0..3_000).map(|p| TopicPartition::new(TopicId([9; 16]), p)).collect();
-        for node in &all {
-            let led = logs.iter().filter(|log| leader(**log, &all) == node.id).count();
-            assert!((800..1_200).contains(&led), "node {} leads {led} of 3000", node.id);
-        }
-        for log in &logs {
-            let before = leader(*log, &all);
-            assert!(before == NodeId(2) || leader(*log, &all[..2]) == before);
-        }
-        assert_eq!(leader(logs[0], &[]), NodeId(-1));
-    }
-}
+#[path = "placement_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{CodecError, FrameError, Request, Rope};
 
@@ -30,6 +31,9 @@ pub enum Refusal {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// This agent has lost the lease of its node id. Not the client's fault.
+    #[error("this agent may not serve now")]
+    Fenced,
     /// There is no answer that could carry the error.
     #[error("{0}")]
     Unanswerable(String),
@@ -62,4 +66,9 @@ pub trait Serve: Send + Sync + 'static {
     /// # Errors
     /// The connection cannot go on.
     async fn begin(&self, request: Request) -> Result<Begun, Refusal>;
+
+    /// What a new connection lives on: it is cut off when this is cancelled. `None` while no client is served.
+    fn term(&self) -> Option<CancellationToken> {
+        Some(CancellationToken::new())
+    }
 }

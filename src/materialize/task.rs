@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::metastore::{Decide, Log, MetaError, Round, RoundLimits, RoundReport};
-use crate::metrics::MaterializerMetrics;
+use crate::metrics::{JobMetrics, MaterializerMetrics};
 use crate::partition::{self, Rules};
 use crate::tasks::{Nudge, Progress, Tasks};
 
@@ -21,6 +22,7 @@ pub struct MaterializeConfig {
     pub rules: Rules,
 }
 
+const JOB: &str = "materialize";
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
 /// Another agent is at it, and it may just have missed what this agent waits for.
 const AFTER_BUSY: Duration = Duration::from_millis(3);
@@ -32,8 +34,10 @@ const AFTER_ERRORS: Duration = Duration::from_secs(2);
 pub struct MaterializeParts {
     pub log: Arc<dyn Log>,
     pub metrics: MaterializerMetrics,
-    /// Told of every round of this agent, right after its commit.
-    pub on_round: Arc<dyn Fn(&RoundReport) + Send + Sync>,
+    pub jobs: JobMetrics,
+    pub clock: Arc<dyn Clock>,
+    /// Told of every round of this agent, and how long it took, right after its commit.
+    pub on_round: Arc<dyn Fn(&RoundReport, Duration) + Send + Sync>,
     /// Does this agent wait for verdicts?
     pub wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -58,7 +62,7 @@ impl Materializer {
         let decide: Decide = Arc::new(move |snapshot| partition::decide(snapshot, &rules));
         let materializer = Arc::new(Materializer { config, parts });
         let pace = Arc::new(std::sync::Mutex::new(Pace::new(config.interval)));
-        tasks.spawn_loop("materialize", config.interval, nudge, move || {
+        tasks.spawn_loop(JOB, config.interval, nudge, move || {
             let (materializer, decide, pace) = (Arc::clone(&materializer), Arc::clone(&decide), Arc::clone(&pace));
             async move {
                 let outcome = materializer.round(&decide).await;
@@ -70,14 +74,19 @@ impl Materializer {
     async fn round(&self, decide: &Decide) -> Outcome {
         let began = Instant::now();
         let limits = RoundLimits { events: self.config.batch_size };
-        match self.parts.log.run_round(limits, decide).await {
+        let outcome = self.parts.log.run_round(limits, decide).await;
+        match outcome {
+            Ok(_) => self.parts.jobs.succeeded(JOB, self.parts.clock.now()),
+            Err(_) => self.parts.jobs.failed(JOB),
+        }
+        match outcome {
             Ok(Round::Busy) => {
                 self.parts.metrics.busy();
                 Outcome::Busy { wanted: (self.parts.wanted)() }
             }
             Ok(Round::Done(report)) => {
                 self.parts.metrics.round(report.events, report.segments.len(), report.oldest_event_age, began.elapsed());
-                (self.parts.on_round)(&report);
+                (self.parts.on_round)(&report, began.elapsed());
                 Outcome::Done { full: report.more, empty: report.events == 0, next_due: report.next_due }
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{
     Agent, Beat, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupChange, GroupConfigs, GroupLabel, GroupRow,
     GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError, Metastore, Offsets,
-    Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
+    PeerSecrets, PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
 use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
@@ -176,7 +176,7 @@ impl Log for Flaky {
         self.change(Operation::Round, self.inner.run_round(limits, decide)).await
     }
 
-    async fn pending_events(&self) -> Result<u64> {
+    async fn pending_events(&self) -> Result<PendingEvents> {
         self.look(self.inner.pending_events()).await
     }
 
@@ -302,6 +302,14 @@ impl Leases for Flaky {
     async fn live_agents(&self) -> Result<Vec<Agent>> {
         self.look(self.inner.live_agents()).await
     }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        self.change(Operation::Change, self.inner.peer_secrets(proposal)).await
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        self.change(Operation::Change, self.inner.rotate_peer_secret(next)).await
+    }
 }
 
 #[async_trait]
@@ -323,6 +331,10 @@ impl Metastore for Flaky {
 
     async fn check_schema(&self) -> Result<()> {
         self.look(self.inner.check_schema()).await
+    }
+
+    async fn check_migrations(&self) -> Result<()> {
+        self.look(self.inner.check_migrations()).await
     }
 
     async fn close(&self) {

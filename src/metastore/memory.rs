@@ -15,9 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::announce::Subscribers;
+use super::leases::{Grant, grant};
 use super::{
-    Agent, Beat, Change, Changes, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, Reconfiguration, Result, Topic, TopicQuery,
-    Topics, WriteEvent,
+    Agent, Beat, Change, Changes, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, PeerSecrets, Reconfiguration, Result, Topic,
+    TopicQuery, Topics, WriteEvent,
 };
 use crate::clock::Clock;
 use crate::partition::{ObjectVerdict, ParkedBatch, ProducerKey, ProducerState};
@@ -59,6 +60,7 @@ struct State {
     cluster_id: Option<String>,
     /// With the time at which the lease ends.
     agents: BTreeMap<NodeId, (Agent, Timestamp)>,
+    peer_secrets: Option<PeerSecrets>,
 }
 
 impl MemoryMetastore {
@@ -198,24 +200,24 @@ impl Leases for MemoryMetastore {
     async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome> {
         let now = self.clock.now();
         let mut state = self.state();
-        let holder = |node: &NodeId| state.agents.get(node).filter(|(a, until)| *until > now && a.instance != agent.instance);
-        let mine = || state.agents.iter().find(|(_, (a, until))| a.instance == agent.instance && *until > now).map(|(node, _)| *node);
-        let node = match wanted {
-            Some(node) => node,
-            None => mine().or_else(|| (0..=i32::MAX).map(NodeId).find(|n| holder(n).is_none())).unwrap_or(NodeId(0)),
-        };
-        if let Some((holder, _)) = holder(&node) {
-            return Ok(LeaseOutcome::Held(holder.clone()));
+        let live: Vec<Agent> = state.agents.values().filter(|(_, until)| *until > now).map(|(agent, _)| agent.clone()).collect();
+        match grant(&live, wanted, agent) {
+            Grant::Held(holder) => Ok(LeaseOutcome::Held(holder)),
+            Grant::Store { agent, renamed } => {
+                for renamed in renamed {
+                    state.agents.entry(renamed.node).and_modify(|(agent, _)| agent.broker = renamed.broker);
+                }
+                state.agents.insert(agent.node, (agent.clone(), now.plus(ttl)));
+                Ok(LeaseOutcome::Granted(agent))
+            }
         }
-        state.agents.insert(node, (Agent { node, ..agent.clone() }, now.plus(ttl)));
-        Ok(LeaseOutcome::Granted(node))
     }
 
     async fn renew_lease(&self, node: NodeId, instance: [u8; 16], ttl: Duration) -> Result<bool> {
-        let until = self.clock.now().plus(ttl);
+        let now = self.clock.now();
         let mut state = self.state();
-        let lease = state.agents.get_mut(&node).filter(|(agent, _)| agent.instance == instance);
-        Ok(lease.map(|(_, end)| *end = until).is_some())
+        let lease = state.agents.get_mut(&node).filter(|(agent, until)| agent.instance == instance && *until > now);
+        Ok(lease.map(|(_, end)| *end = now.plus(ttl)).is_some())
     }
 
     async fn release_lease(&self, node: NodeId, instance: [u8; 16]) -> Result<()> {
@@ -226,6 +228,16 @@ impl Leases for MemoryMetastore {
     async fn live_agents(&self) -> Result<Vec<Agent>> {
         let now = self.clock.now();
         Ok(self.state().agents.values().filter(|(_, until)| *until > now).map(|(agent, _)| agent.clone()).collect())
+    }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        Ok(self.state().peer_secrets.get_or_insert(PeerSecrets { current: proposal, previous: None }).clone())
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        let mut state = self.state();
+        let rotated = state.peer_secrets.take().map_or(PeerSecrets { current: next, previous: None }, |now| now.rotated_to(next));
+        Ok(state.peer_secrets.insert(rotated).clone())
     }
 }
 
@@ -247,6 +259,10 @@ impl Metastore for MemoryMetastore {
     }
 
     async fn check_schema(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn check_migrations(&self) -> Result<()> {
         Ok(())
     }
 

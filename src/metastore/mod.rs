@@ -19,6 +19,8 @@ mod contract;
 mod error;
 pub mod flaky;
 mod groups;
+mod identity;
+mod leases;
 pub mod memory;
 pub mod postgres;
 mod round;
@@ -34,7 +36,10 @@ use bytes::Bytes;
 
 pub use error::MetaError;
 pub use groups::{Beat, GroupChange, GroupLabel, GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept};
+pub use identity::{Identity, Members};
+pub use leases::PeerSecrets;
 
+use crate::metrics::PoolUse;
 use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState, Snapshot, TrimRefused, TrimTo};
 use crate::types::{GroupId, Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicName, TopicPartition};
 
@@ -143,6 +148,16 @@ pub enum Round {
     Done(RoundReport),
 }
 
+/// Write events that no round has taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PendingEvents {
+    pub count: u64,
+    /// Age of the oldest, by the metastore's clock; `None` if there is none.
+    pub oldest: Option<Duration>,
+    /// Events that could not be read and wait for a human; not part of `count`.
+    pub set_aside: u64,
+}
+
 /// What everyone who waits wants to know about a finished round.
 #[derive(Debug, Clone, Default)]
 pub struct RoundReport {
@@ -197,8 +212,8 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Runs one round: takes the lock, reads pending events and what they touch, decides, stores, commits, announces.
     async fn run_round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round>;
 
-    /// Number of pending events.
-    async fn pending_events(&self) -> Result<u64>;
+    /// What no round has taken yet.
+    async fn pending_events(&self) -> Result<PendingEvents>;
 
     /// Heads in the order asked; `None` where topic or partition does not exist.
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>>;
@@ -277,10 +292,14 @@ pub trait Offsets: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
     pub node: NodeId,
+    /// What clients know its advertised address by: its own node id, or that of the first of the agents that share the address.
+    pub broker: NodeId,
     /// Made anew at every start: two processes never share it.
     pub instance: [u8; 16],
     pub advertised_host: String,
     pub advertised_port: u16,
+    /// Where other agents reach its cache ("host:port"), if it shares one.
+    pub peer_address: Option<String>,
     pub rack: Option<String>,
     pub version: String,
 }
@@ -288,7 +307,8 @@ pub struct Agent {
 /// What became of a request for a node id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseOutcome {
-    Granted(NodeId),
+    /// To this agent, with its ids.
+    Granted(Agent),
     /// Another live agent holds the id that was asked for.
     Held(Agent),
 }
@@ -299,10 +319,11 @@ pub trait Leases: Send + Sync + std::fmt::Debug {
     /// The cluster's id, made once by whoever asks first: 22 characters of URL-safe base64, as Kafka's are.
     async fn cluster_id(&self, proposal: &str) -> Result<String>;
 
-    /// Leases `wanted`, or the lowest free id from 0. `agent.node` is ignored.
+    /// Leases `wanted`, or the lowest free id from 0. The ids in `agent` are ignored. The broker id of an address stays while any agent lives there,
+    /// and is nobody's node id elsewhere, unless that one is wanted.
     async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome>;
 
-    /// Prolongs the lease; false if it is lost (expired and taken by another instance).
+    /// Prolongs the lease; false if it has ended, and is to be acquired again.
     async fn renew_lease(&self, node: NodeId, instance: [u8; 16], ttl: Duration) -> Result<bool>;
 
     /// Gives the lease up at once.
@@ -310,6 +331,12 @@ pub trait Leases: Send + Sync + std::fmt::Debug {
 
     /// Agents whose lease is valid, in order of node id.
     async fn live_agents(&self) -> Result<Vec<Agent>>;
+
+    /// What peers prove with that they belong to this cluster. If there is nothing yet, it is `proposal` from now on.
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets>;
+
+    /// Makes `next` the present secret; the one before is still accepted. Nothing happens if it is that already.
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets>;
 }
 
 /// What is announced to all agents.
@@ -343,9 +370,18 @@ pub trait Metastore: Topics + Log + LogAdmin + Offsets + Groups + GroupConfigs +
     /// Fails with a clear error unless the schema is the one this binary was built for.
     async fn check_schema(&self) -> Result<()>;
 
+    /// Fails if the schema lacks something this binary needs. One that is newer passes: in an upgrade migrations come before binaries, and agents that
+    /// run must not all stop serving at that moment.
+    async fn check_migrations(&self) -> Result<()>;
+
     /// Waits for what is under way and closes all connections.
     async fn close(&self);
 
     /// What the start line says of it: kind and place, no secrets.
     fn describe(&self) -> String;
+
+    /// How its connections are used; `None` where there are none to run out of.
+    fn pool(&self) -> Option<PoolUse> {
+        None
+    }
 }

@@ -19,6 +19,11 @@ pub(super) fn applied_is_known(known: &[i64], applied: &[i64]) -> Result<()> {
 /// Refuses a schema that is not exactly the one this binary was built for.
 pub(super) fn schema_is_current(known: &[i64], applied: &[i64]) -> Result<()> {
     applied_is_known(known, applied)?;
+    nothing_is_missing(known, applied)
+}
+
+/// Refuses a schema that lacks what this binary needs.
+pub(super) fn nothing_is_missing(known: &[i64], applied: &[i64]) -> Result<()> {
     let Some(missing) = known.iter().find(|version| !applied.contains(version)) else { return Ok(()) };
     let there = if applied.is_empty() {
         "the metastore has no schema yet".to_owned()

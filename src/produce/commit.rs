@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ProduceError;
+use super::movement::Movement;
 use super::tickets::Unsettled;
-use crate::metastore::{Log, MetaError, WriteEvent};
+use crate::metastore::{Identity, Log, MetaError, WriteEvent};
 use crate::metrics::{BufferMetrics, Flush, Status};
 use crate::store::StoreError;
 use crate::tasks::Nudge;
+use crate::traces::Span;
 use crate::types::ObjectId;
 
 /// Events in one statement, at most.
@@ -28,6 +30,8 @@ pub(super) struct InFlight {
     pub(super) sealed_at: Instant,
     /// When its producers are told to try again.
     pub(super) give_up_at: Instant,
+    /// Ends when the event is committed.
+    pub(super) flush: Span,
     pub(super) upload: oneshot::Receiver<Result<Stored, StoreError>>,
 }
 
@@ -43,6 +47,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 struct Ready {
     stored: Stored,
+    flush: Span,
     sealed_at: Instant,
     give_up_at: Instant,
 }
@@ -64,7 +69,9 @@ impl Outage {
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) log: Arc<dyn Log>,
+    pub(super) me: Identity,
     pub(super) unsettled: Arc<Unsettled>,
+    pub(super) movement: Arc<Movement>,
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
@@ -115,35 +122,43 @@ impl Committer {
                 if self.of_store.ends() {
                     tracing::info!("buffers can be stored again");
                 }
-                group.push(Ready { stored, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
+                let flush = head.flush.clone();
+                group.push(Ready { stored, flush, sealed_at: head.sealed_at, give_up_at: head.give_up_at });
             }
             Err(error) => {
                 if self.of_store.begins() {
                     tracing::error!(object = %head.object, %error, "buffers cannot be stored; their producers are told to try again");
                 }
+                head.flush.fail(&error);
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
                 self.unsettled.fail(head.object, &from_store(error));
+                self.movement.gave_up();
             }
         }
     }
 
     async fn commit(&self, group: Vec<Ready>) {
-        let events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
+        let mut events: Vec<WriteEvent> = group.iter().map(|ready| ready.stored.event.clone()).collect();
         let began = Instant::now();
         let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
-        let result = self.append(&events, give_up_at).await;
+        let spans: Vec<Span> = group.iter().map(|ready| ready.flush.child("commit")).filter(Span::is_live).collect();
+        let result = self.append(&mut events, give_up_at).await;
+        spans.into_iter().for_each(|span| span.ended(&result));
         self.metrics.committed(Status::of(&result), began.elapsed());
-        for Ready { stored, sealed_at, .. } in group {
+        for Ready { stored, flush, sealed_at, .. } in group {
             let object = stored.event.object;
             match &result {
                 Ok(()) => {
                     self.metrics.flushed(Flush::Success, sealed_at.elapsed());
                     self.metrics.event(stored.bytes, stored.records);
-                    self.unsettled.durable(object);
+                    self.unsettled.durable(object, flush.child("materialize"));
+                    self.movement.got_through();
                 }
                 Err(error) => {
+                    flush.fail(error);
                     self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
                     self.unsettled.fail(object, &ProduceError::Unavailable(error.to_string()));
+                    self.movement.gave_up();
                 }
             }
         }
@@ -163,7 +178,7 @@ impl Committer {
 
     /// Tries, once at least, until the events are committed or it is time to give up. An event that is already there is not inserted twice, so
     /// an unknown outcome is settled by looking, then trying again.
-    async fn append(&self, events: &[WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
+    async fn append(&self, events: &mut [WriteEvent], give_up_at: Instant) -> Result<(), MetaError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.append_once(events).await {
@@ -183,7 +198,12 @@ impl Committer {
         }
     }
 
-    async fn append_once(&self, events: &[WriteEvent]) -> Result<(), MetaError> {
+    /// Events are written under the id that this agent has now, and only if it has one: it may have lost its lease since it took the records.
+    async fn append_once(&self, events: &mut [WriteEvent]) -> Result<(), MetaError> {
+        let Some(me) = self.me.acting() else {
+            return Err(MetaError::Unavailable("this agent has lost the lease of its node id".to_owned()));
+        };
+        events.iter_mut().for_each(|event| event.node = me.node);
         let Err(error) = self.log.append(events).await else { return Ok(()) };
         if !error.may_have_happened() {
             return Err(error);

@@ -9,6 +9,7 @@
 
 mod buffer;
 mod commit;
+mod movement;
 mod producer;
 mod tickets;
 mod upload;

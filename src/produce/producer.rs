@@ -10,17 +10,19 @@ use tokio::time::Instant;
 
 use super::buffer::{Buffer, Group, SealRule};
 use super::commit::{Committer, InFlight, Outage, Stored};
+use super::movement::Movement;
 use super::tickets::{Stub, Unsettled, stubs_of};
 use super::upload::{self, Patience};
 use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
 use crate::clock::Ids;
-use crate::metastore::{Log, MetaError, WriteEvent};
+use crate::metastore::{Identity, Log, MetaError, WriteEvent};
 use crate::metrics::BufferMetrics;
 use crate::partition::ObjectVerdict;
 use crate::records::object::pack;
 use crate::store::{ObjectBody, ObjectStore, StoreError};
 use crate::tasks::{Nudge, Tasks};
-use crate::types::{NodeId, ObjectId};
+use crate::traces::{Span, Traces, Waits};
+use crate::types::ObjectId;
 
 /// Told of every object this agent stored, before its event is committed: the cache keeps it for consumers at the tail.
 pub type Keep = Arc<dyn Fn(ObjectId, ObjectBody) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -31,8 +33,9 @@ pub struct ProduceParts {
     pub store: Arc<dyn ObjectStore>,
     pub log: Arc<dyn Log>,
     pub ids: Arc<dyn Ids>,
-    pub node: NodeId,
+    pub me: Identity,
     pub metrics: BufferMetrics,
+    pub traces: Traces,
     pub keep: Keep,
     /// Nudged after every commit: wakes the materializer.
     pub committed: Nudge,
@@ -40,7 +43,7 @@ pub struct ProduceParts {
 
 impl std::fmt::Debug for ProduceParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProduceParts").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("ProduceParts").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -53,6 +56,7 @@ pub struct Producer {
     /// Something was added, or gathering ends.
     changed: Notify,
     unsettled: Arc<Unsettled>,
+    movement: Arc<Movement>,
     tasks: Tasks,
 }
 
@@ -61,6 +65,8 @@ struct Gathering {
     /// Full ones that wait for an upload slot, oldest first.
     full: VecDeque<Sealed>,
     open: Buffer<Stub>,
+    /// The traced requests whose batches are in `open`.
+    waits: Waits,
     /// When the first batch of `open` came.
     opened_at: Option<Instant>,
     /// Bytes of everything that was taken and is not stored yet: in buffers and in uploads.
@@ -75,12 +81,13 @@ impl Producer {
     /// Starts the sealing and the committing task in `tasks`.
     #[must_use]
     pub fn start(config: ProduceConfig, parts: ProduceParts, tasks: &Tasks) -> Arc<Producer> {
-        let unsettled = Arc::new(Unsettled::default());
+        let (unsettled, movement) = (Arc::new(Unsettled::new(parts.metrics.clone())), Arc::new(Movement::default()));
         let producer = Arc::new(Producer {
             config,
             gathering: Mutex::default(),
             changed: Notify::new(),
             unsettled: Arc::clone(&unsettled),
+            movement: Arc::clone(&movement),
             tasks: tasks.clone(),
             parts,
         });
@@ -88,7 +95,9 @@ impl Producer {
         let parts = &producer.parts;
         let committer = Committer {
             log: Arc::clone(&parts.log),
+            me: parts.me.clone(),
             unsettled,
+            movement,
             metrics: parts.metrics.clone(),
             committed: parts.committed.clone(),
             of_store: Outage::default(),
@@ -101,8 +110,9 @@ impl Producer {
 
     /// Takes a place for each batch, in this order, and returns their tickets in the same order. Never waits.
     pub fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket> {
+        let request = self.parts.traces.current();
         let mut gathering = self.lock();
-        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config)).collect();
+        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config, &request)).collect();
         drop(gathering);
         self.changed.notify_one();
         tickets
@@ -111,6 +121,12 @@ impl Producer {
     /// Verdicts of a round, of whichever objects.
     pub fn decide(&self, verdicts: &[(ObjectId, ObjectVerdict)]) {
         self.unsettled.decide(verdicts);
+    }
+
+    /// A round of this agent took `took` and brought these verdicts: part of the traces of their objects. To be called before [`Producer::decide`].
+    pub fn trace_round(&self, verdicts: &[(ObjectId, ObjectVerdict)], took: Duration) {
+        let spans = self.unsettled.traced(verdicts);
+        self.parts.traces.round(&spans, took, verdicts.len());
     }
 
     /// True while a committed batch waits for its verdict.
@@ -131,6 +147,12 @@ impl Producer {
         let verdicts = self.parts.log.verdicts(&objects).await?;
         self.unsettled.decide(&verdicts);
         Ok(())
+    }
+
+    /// For how long uploads and commits have not moved, if something waits for them.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Duration> {
+        self.movement.stalled()
     }
 
     /// From now on everything is sealed at once.
@@ -160,12 +182,15 @@ impl Producer {
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let Some(mut sealed) = self.next_sealed().await else { return };
-            let object = self.parts.ids.object();
+            let object = self.parts.ids.object().made_by(self.parts.me.agent().node);
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
             self.unsettled.expect(object, stubs_of(&mut sealed.groups));
-            if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, upload }).await.is_err() {
+            let flush = sealed.flush.clone();
+            self.movement.began();
+            if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, flush, upload }).await.is_err() {
                 self.unsettled.fail(object, &ProduceError::ShuttingDown);
+                self.movement.gave_up();
                 return;
             }
             let producer = Arc::clone(&self);
@@ -183,12 +208,14 @@ impl Producer {
         let body = ObjectBody::new(packed.pieces);
         let metrics = &self.parts.metrics;
         metrics.upload_began();
+        let span = sealed.flush.child("put");
         let result =
             upload::put(&self.parts.store, object, &body, Patience { hedge_after: self.config.hedge_after, give_up_at }, metrics).await;
         metrics.upload_ended();
+        span.ended(&result);
         self.lock().held -= sealed.bytes;
         result?;
-        let event = WriteEvent { object, node: self.parts.node, object_bytes: body.len(), index: packed.index };
+        let event = WriteEvent { object, node: self.parts.me.agent().node, object_bytes: body.len(), index: packed.index };
         (self.parts.keep)(object, body).await;
         Ok(Stored { event, bytes: sealed.bytes, records: sealed.records })
     }
@@ -221,6 +248,7 @@ impl Producer {
 struct Sealed {
     /// When its first batch came.
     opened_at: Instant,
+    flush: Span,
     groups: Vec<Group<Stub>>,
     bytes: u64,
     records: u64,
@@ -235,7 +263,7 @@ enum Due {
 }
 
 impl Gathering {
-    fn add(&mut self, batch: NewBatch, config: &ProduceConfig) -> Ticket {
+    fn add(&mut self, batch: NewBatch, config: &ProduceConfig, request: &Span) -> Ticket {
         let (answer, ticket) = oneshot::channel();
         let stub = Stub { wait: batch.wait, answer };
         if let Some(refusal) = self.refusal(batch.bytes.len() as u64, config) {
@@ -245,6 +273,7 @@ impl Gathering {
         self.held += batch.bytes.len() as u64;
         let opened_at = *self.opened_at.get_or_insert_with(Instant::now);
         self.open.add(batch.log, batch.summary, batch.bytes, stub);
+        self.waits.join(request);
         if self.open.bytes() >= config.flush_bytes {
             let full = self.seal(opened_at);
             self.full.push_back(full);
@@ -280,7 +309,10 @@ impl Gathering {
     fn seal(&mut self, opened_at: Instant) -> Sealed {
         self.opened_at = None;
         let open = std::mem::take(&mut self.open);
-        Sealed { opened_at, bytes: open.bytes(), records: open.records(), groups: open.into_groups() }
+        let flush = std::mem::take(&mut self.waits).sealed();
+        flush.note("yaks.bytes", open.bytes());
+        flush.note("yaks.records", open.records());
+        Sealed { opened_at, flush, bytes: open.bytes(), records: open.records(), groups: open.into_groups() }
     }
 }
 

@@ -4,14 +4,14 @@ use super::*;
 use crate::clock::{RandomIds, SystemClock};
 use crate::metastore::flaky::{Flaky, Odds, Operation};
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Decide, Metastore, Round, RoundLimits, Topics as _};
+use crate::metastore::{Agent, Decide, Metastore, Round, RoundLimits, Topics as _};
 use crate::metrics::Metrics;
 use crate::partition::{Rules, decide};
 use crate::produce::{Appended, Wait};
 use crate::records::batch::{BatchLimits, build, check};
 use crate::store::flaky::{FlakyStore, Mishap};
 use crate::store::memory::MemoryStore;
-use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{NodeId, Offset, TopicId, TopicName, TopicPartition};
 
 const TOPIC: TopicId = TopicId([7; 16]);
 const CONFIG: ProduceConfig = ProduceConfig {
@@ -28,6 +28,21 @@ struct Stage {
     producer: Arc<Producer>,
     store: Arc<FlakyStore>,
     metastore: Arc<dyn Metastore>,
+    metrics: Metrics,
+    me: Identity,
+}
+
+fn agent(node: i32) -> Agent {
+    Agent {
+        node: NodeId(node),
+        broker: NodeId(node),
+        instance: [1; 16],
+        advertised_host: "here".to_owned(),
+        advertised_port: 9092,
+        peer_address: None,
+        rack: None,
+        version: String::new(),
+    }
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
@@ -36,16 +51,19 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
     memory.create_topic(TOPIC, &TopicName::parse("t").expect("a name"), 2, &BTreeMap::new()).await.expect("created");
     let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
     let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
+    let metrics = Metrics::new().expect("metrics");
+    let me = Identity::of_the_only(agent(1));
     let parts = ProduceParts {
         store: Arc::clone(&store) as _,
         log: Arc::clone(&metastore) as _,
         ids,
-        node: NodeId(1),
-        metrics: Metrics::new().expect("metrics").buffer.clone(),
+        me: me.clone(),
+        metrics: metrics.buffer.clone(),
+        traces: Traces::off(),
         keep: Arc::new(|_, _| Box::pin(async {})),
         committed: Nudge::default(),
     };
-    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore }
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics, me }
 }
 
 impl Stage {
@@ -204,13 +222,17 @@ async fn deferred_batches_are_answered_when_durable_and_still_get_their_offsets(
 async fn verdicts_of_other_agents_rounds_are_found() {
     let stage = stage(CONFIG, Odds::default()).await;
     let ticket = stage.send(0, 10, Wait::Verdict);
-    while !stage.producer.awaits_verdicts() || stage.metastore.pending_events().await.expect("a count") == 0 {
+    while !stage.producer.awaits_verdicts() || stage.metastore.pending_events().await.expect("a count").count == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
     let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
     stage.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("another agent's round");
+    tokio::time::sleep(Duration::from_millis(80)).await;
     stage.producer.look_for_verdicts().await.expect("a look");
+    let text = stage.metrics.render().expect("text");
+    let bucket = |le: &str, count: u32| format!("yaks_buffer_commit_to_offset_seconds_bucket{{le=\"{le}\"}} {count}");
+    assert!(text.contains(&bucket("0.05", 0)) && text.contains(&bucket("0.1", 1)), "{text}");
     assert_eq!(ticket.await.expect("settled").expect("appended"), Appended::At(Offset(0)));
 }
 
@@ -234,4 +256,21 @@ async fn closing_writes_what_is_there_at_once_and_takes_nothing_more() {
     );
     assert_eq!(last.await.expect("settled").expect("durable"), Appended::Durable);
     assert!(matches!(stage.send(0, 10, Wait::Verdict).await.expect("settled"), Err(ProduceError::ShuttingDown)));
+}
+
+/// Records taken before the lease was lost: nothing is written under an id that may be another's.
+#[tokio::test(start_paused = true)]
+async fn who_lost_its_lease_commits_nothing_until_it_has_one_again() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.me.lose();
+    tokio::time::sleep(CONFIG.flush_interval + CONFIG.give_up_after / 2).await;
+    assert_eq!((stage.store.puts(), stage.metastore.pending_events().await), (1, Ok(0)));
+    stage.me.renew(agent(2), Instant::now() + Duration::from_hours(1));
+    assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)), "under the new id");
+
+    let ticket = stage.send(0, 10, Wait::Verdict);
+    stage.me.renew(agent(2), Instant::now());
+    assert!(matches!(ticket.await.expect("settled"), Err(ProduceError::Unavailable(_))), "its producer may try elsewhere");
+    assert_eq!(stage.metastore.pending_events().await, Ok(0));
 }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::buffer::Group;
 use super::{Appended, ProduceError, Wait};
+use crate::metrics::BufferMetrics;
 use crate::partition::{BatchVerdict, ObjectVerdict};
+use crate::traces::Span;
 use crate::types::ObjectId;
 
 /// The settling end of one [`super::Ticket`].
@@ -27,36 +31,61 @@ impl Stub {
 /// By run, then by batch; `None` once settled.
 type Stubs = Vec<Vec<Option<Stub>>>;
 
+/// An object on its way to its verdicts.
+#[derive(Debug)]
+struct Expected {
+    stubs: Stubs,
+    committed_at: Option<Instant>,
+    /// Until the last verdict.
+    span: Span,
+}
+
+impl Expected {
+    fn is_settled(&self) -> bool {
+        self.stubs.iter().flatten().all(Option::is_none)
+    }
+}
+
 /// All objects of this agent that are committed, or about to be, and not fully settled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unsettled {
-    objects: Mutex<BTreeMap<ObjectId, Stubs>>,
+    objects: Mutex<BTreeMap<ObjectId, Expected>>,
     settled: Notify,
+    metrics: BufferMetrics,
 }
 
 impl Unsettled {
+    pub(super) fn new(metrics: BufferMetrics) -> Self {
+        Unsettled { objects: Mutex::default(), settled: Notify::new(), metrics }
+    }
+
     /// Before the event is committed: a verdict may come the moment after.
     pub(super) fn expect(&self, object: ObjectId, stubs: Stubs) {
-        self.lock().insert(object, stubs);
+        self.lock().insert(object, Expected { stubs, committed_at: None, span: Span::default() });
     }
 
     /// The event is committed: whoever does not wait for the verdict is told.
-    pub(super) fn durable(&self, object: ObjectId) {
+    pub(super) fn durable(&self, object: ObjectId, span: Span) {
         let mut objects = self.lock();
-        if let Some(stubs) = objects.get_mut(&object) {
-            for slot in stubs.iter_mut().flatten() {
+        if let Some(expected) = objects.get_mut(&object) {
+            expected.committed_at = Some(Instant::now());
+            expected.span = span;
+            for slot in expected.stubs.iter_mut().flatten() {
                 if let Some(stub) = slot.take_if(|stub| stub.wait == Wait::Durable) {
                     stub.settle(Ok(Appended::Durable));
                 }
             }
-            self.drop_if_done(&mut objects, object);
+            if expected.is_settled() {
+                objects.remove(&object);
+                self.settled.notify_waiters();
+            }
         }
     }
 
     /// The event will not be committed, or nobody knows.
     pub(super) fn fail(&self, object: ObjectId, error: &ProduceError) {
-        let stubs = self.lock().remove(&object);
-        for stub in stubs.into_iter().flatten().flatten().flatten() {
+        let expected = self.lock().remove(&object);
+        for stub in expected.into_iter().flat_map(|expected| expected.stubs).flatten().flatten() {
             stub.settle(Err(error.clone()));
         }
         self.settled.notify_waiters();
@@ -66,19 +95,21 @@ impl Unsettled {
     pub(super) fn decide(&self, verdicts: &[(ObjectId, ObjectVerdict)]) {
         let mut objects = self.lock();
         for (object, verdict) in verdicts {
-            if let Some(stubs) = objects.get_mut(object) {
-                settle_decided(stubs, verdict);
-                self.drop_if_done(&mut objects, *object);
+            let Some(expected) = objects.get_mut(object) else { continue };
+            settle_decided(&mut expected.stubs, verdict);
+            if expected.is_settled() {
+                // A verdict can be here before the answer to the commit.
+                self.metrics.numbered(expected.committed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                objects.remove(object);
+                self.settled.notify_waiters();
             }
         }
     }
 
-    fn drop_if_done(&self, objects: &mut BTreeMap<ObjectId, Stubs>, object: ObjectId) {
-        let done = objects.get(&object).is_some_and(|stubs| stubs.iter().flatten().all(Option::is_none));
-        if done {
-            objects.remove(&object);
-            self.settled.notify_waiters();
-        }
+    /// The spans of those of these objects that are traced.
+    pub(super) fn traced(&self, verdicts: &[(ObjectId, ObjectVerdict)]) -> Vec<Span> {
+        let objects = self.lock();
+        verdicts.iter().filter_map(|(object, _)| objects.get(object)).map(|e| e.span.clone()).filter(Span::is_live).collect()
     }
 
     pub(super) fn objects(&self) -> Vec<ObjectId> {
@@ -102,7 +133,7 @@ impl Unsettled {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Stubs>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Expected>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

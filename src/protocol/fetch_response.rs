@@ -7,7 +7,7 @@ use super::codec::put_answer_header;
 use super::frame::RequestHeader;
 use super::rope::{Rope, RopeBuilder};
 use super::wire::{put_len, put_str};
-use crate::types::{Offset, ProducerId, TopicId};
+use crate::types::{NodeId, Offset, ProducerId, TopicId};
 
 /// The answer to one Fetch. Fetch sessions (KIP-227) are always declined, so it has no session id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct FetchedPartition {
     pub log_start: Offset,
     /// `None` (null) for readers that want uncommitted records too.
     pub aborted: Option<Vec<Aborted>>,
+    /// Where the client had better read (KIP-392), from version 11 on; there are no records then.
+    pub preferred: Option<NodeId>,
     /// Whole batches, in pieces. Never null on the wire: some clients fail on that.
     pub records: Vec<Bytes>,
 }
@@ -107,7 +109,7 @@ impl Form {
         }
         self.aborted(out, partition.aborted.as_deref());
         if self.version >= 11 {
-            out.put_i32(-1); // no replica is preferred
+            out.put_i32(partition.preferred.map_or(-1, |node| node.0));
         }
         put_len(out, partition.records.iter().map(Bytes::len).sum(), self.flexible);
         for piece in &partition.records {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use super::client::ClientNotes;
 use super::versions::{ApiRow, State, row};
 use super::wire::{Reader, WireError};
 
@@ -55,6 +56,8 @@ pub struct RequestHeader {
     pub client_id: Option<String>,
     /// Where it is, as Kafka writes it (`/127.0.0.1`); empty until the connection says so.
     pub client_host: Arc<str>,
+    /// What is known of it from its earlier requests.
+    pub notes: ClientNotes,
 }
 
 /// A frame, cut into header and body.
@@ -81,7 +84,10 @@ pub fn parse_request(mut frame: Bytes) -> Result<Request, FrameError> {
     let client_id = if api.covers(version) { client_id(&mut reader, api.is_flexible(version)).map_err(FrameError::Header)? } else { None };
     let header_len = frame.len() - reader.remaining();
     frame.advance(header_len);
-    Ok(Request { header: RequestHeader { api, version, correlation_id, client_id, client_host: Arc::default() }, body: frame })
+    Ok(Request {
+        header: RequestHeader { api, version, correlation_id, client_id, client_host: Arc::default(), notes: ClientNotes::default() },
+        body: frame,
+    })
 }
 
 /// The rest of the header, version 1 or 2. The client id is never compact (KIP-511), tagged fields come with version 2.

@@ -8,6 +8,7 @@
 //!
 //! Invariants: nothing a client sends panics, and nothing allocates more than a fixed multiple of what was received.
 
+mod client;
 pub mod codec;
 pub mod fetch_response;
 mod frame;
@@ -19,6 +20,7 @@ mod tests;
 pub mod versions;
 pub mod wire;
 
+pub use client::ClientNotes;
 pub use codec::CodecError;
 pub use frame::{FrameError, LENGTH_BYTES, Request, RequestHeader, frame_len, parse_request};
 pub use rope::Rope;

@@ -21,11 +21,18 @@ use super::fetch_response::{Aborted, FetchAnswer, FetchedPartition, FetchedTopic
 use super::shapes::{MAX_ELEMENTS, Shape, Struct, check};
 use super::versions::{APIS, Api, ApiRow, State, row};
 use super::wire::{WireError, put_len, put_str, put_uvarint};
-use super::{Request, RequestHeader, parse_request};
-use crate::types::{Offset, ProducerId, TopicId};
+use super::{ClientNotes, Request, RequestHeader, parse_request};
+use crate::types::{NodeId, Offset, ProducerId, TopicId};
 
 fn header(api: &'static ApiRow, version: i16) -> RequestHeader {
-    RequestHeader { api, version, correlation_id: 77, client_id: None, client_host: std::sync::Arc::default() }
+    RequestHeader {
+        api,
+        version,
+        correlation_id: 77,
+        client_id: None,
+        client_host: std::sync::Arc::default(),
+        notes: ClientNotes::default(),
+    }
 }
 
 fn request(api: &'static ApiRow, version: i16, body: Bytes) -> Request {
@@ -317,11 +324,15 @@ fn put_request_header(out: &mut BytesMut, key: i16, version: i16) {
 fn fetched_partition() -> impl Strategy<Value = FetchedPartition> {
     let records = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..600).prop_map(Bytes::from), 0..4);
     let aborted = prop::option::of(prop::collection::vec((any::<i64>(), any::<i64>()), 0..3));
-    (any::<i32>(), any::<i16>(), any::<[i64; 3]>(), aborted, records).prop_map(|(index, error_code, offsets, aborted, records)| {
-        let aborted = aborted.map(|all| all.iter().map(|(p, o)| Aborted { producer: ProducerId(*p), first_offset: Offset(*o) }).collect());
-        let [high_watermark, last_stable, log_start] = offsets.map(Offset);
-        FetchedPartition { index, error_code, high_watermark, last_stable, log_start, aborted, records }
-    })
+    let preferred = prop::option::of((0..i32::MAX).prop_map(NodeId));
+    (any::<i32>(), any::<i16>(), any::<[i64; 3]>(), aborted, preferred, records).prop_map(
+        |(index, error_code, offsets, aborted, preferred, records)| {
+            let aborted =
+                aborted.map(|all| all.iter().map(|(p, o)| Aborted { producer: ProducerId(*p), first_offset: Offset(*o) }).collect());
+            let [high_watermark, last_stable, log_start] = offsets.map(Offset);
+            FetchedPartition { index, error_code, high_watermark, last_stable, log_start, aborted, preferred, records }
+        },
+    )
 }
 
 fn fetch_answer() -> impl Strategy<Value = FetchAnswer> {
@@ -347,6 +358,9 @@ fn seen_in(answer: &FetchAnswer, version: i16) -> FetchAnswer {
             if version < 5 {
                 partition.log_start = Offset(-1);
             }
+            if version < 11 {
+                partition.preferred = None;
+            }
         }
     }
     seen
@@ -367,6 +381,7 @@ fn from_crate(response: &FetchResponse) -> FetchAnswer {
         last_stable: Offset(p.last_stable_offset),
         log_start: Offset(p.log_start_offset),
         aborted: aborted(p),
+        preferred: Some(NodeId(p.preferred_read_replica.0)).filter(|node| node.0 >= 0),
         records: p.records.clone().into_iter().collect(),
     };
     let topic = |t: &fetch_response::FetchableTopicResponse| FetchedTopic {
@@ -405,6 +420,7 @@ fn records_of_a_fetch_answer_are_not_copied() {
         last_stable: Offset(1),
         log_start: Offset(0),
         aborted: None,
+        preferred: None,
         records: vec![records.clone()],
     };
     let topic = FetchedTopic { name: StrBytes::default(), id: TopicId::ZERO, partitions: vec![partition] };

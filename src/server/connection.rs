@@ -20,8 +20,9 @@ use super::outbox::Outbox;
 use super::{ServerConfig, ServerMetrics};
 use crate::budget::{Budget, Charge};
 use crate::handlers::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
-use crate::protocol::{FrameError, Rope, parse_request};
+use crate::protocol::{ClientNotes, FrameError, Rope, parse_request};
 use crate::tasks::Tasks;
+use crate::traces::Span;
 
 /// Finished answers that wait for the socket, in bytes, before the next one is taken up.
 const OUTBOX_BYTES: usize = 256 << 10;
@@ -66,7 +67,8 @@ struct Connection {
     peer: SocketAddr,
     /// The peer as groups show it.
     host: Arc<str>,
-    /// The client is gone, or cannot be talked to any more: whoever only waits for it stops.
+    notes: ClientNotes,
+    /// The client is gone, or may or can not be talked to any more: whoever only waits for it stops.
     gone: CancellationToken,
     /// The last answer was sent.
     finished: CancellationToken,
@@ -76,8 +78,8 @@ struct Connection {
     _open: Open,
 }
 
-/// Serves a connection in two tasks of the server's group.
-pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place: OwnedSemaphorePermit) {
+/// Serves a connection in two tasks of the server's group, until `term` ends at the latest.
+pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, term: CancellationToken, place: OwnedSemaphorePermit) {
     shared.metrics.connections.opened();
     let (reading, writing) = stream.into_split();
     let (sender, receiver) = mpsc::channel(HANDOVER);
@@ -85,7 +87,8 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
         shared: shared.clone(),
         peer,
         host: format!("/{}", peer.ip()).into(),
-        gone: CancellationToken::new(),
+        notes: ClientNotes::default(),
+        gone: term.child_token(),
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
         large: Arc::new(Semaphore::new(LARGE_ANSWERS)),
@@ -100,6 +103,8 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
 struct InFlight {
     answer: Answer,
     charge: Option<Charge>,
+    /// From the request's last byte to its answer.
+    span: Span,
     /// Kept until the answer is taken up for sending.
     large: Option<OwnedSemaphorePermit>,
 }
@@ -116,6 +121,7 @@ impl Future for InFlight {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
         let answer = std::task::ready!(self.answer.as_mut().poll(context));
         self.charge = None;
+        std::mem::take(&mut self.span).ended(&answer);
         Poll::Ready(Answered { answer, _large: self.large.take() })
     }
 }
@@ -172,13 +178,16 @@ impl Connection {
     async fn begin(&self, frame: Frame) -> Result<(InFlight, Reply), Refusal> {
         let mut request = parse_request(frame.bytes)?;
         request.header.client_host = Arc::clone(&self.host);
-        let Begun { answer, on_disconnect, reply } = self.shared.service.begin(request).await?;
+        request.header.notes = self.notes.clone();
+        let span = self.shared.metrics.traces.request(request.header.api.name, request.header.version);
+        let begun = span.scope(self.shared.service.begin(request)).await;
+        let Begun { answer, on_disconnect, reply } = begun.inspect_err(|refusal| span.fail(refusal))?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let (answer, large) = match on_disconnect {
             OnDisconnect::Finish => (answer, None),
             OnDisconnect::Drop => (self.until_gone(answer), Arc::clone(&self.large).acquire_owned().await.ok()),
         };
-        Ok((InFlight { answer, charge: Some(frame.charge), large }, reply))
+        Ok((InFlight { answer, charge: Some(frame.charge), span, large }, reply))
     }
 
     fn until_gone(&self, answer: Answer) -> Answer {
@@ -210,6 +219,7 @@ impl Connection {
                 }
                 self.fault(reason(frame), refusal)
             }
+            Refusal::Fenced => End::Gone,
             Refusal::Codec(_) => self.fault("unreadable", refusal),
             Refusal::Unanswerable(_) => self.fault("unanswerable", refusal),
         }

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
 use crate::tasks::Tasks;
+use crate::traces::Traces;
 
 /// Connections that wait to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 4_096;
@@ -32,6 +33,7 @@ const KEEPALIVE: TcpKeepalive =
 pub struct ServerMetrics {
     pub connections: ConnectionMetrics,
     pub requests: RequestMetrics,
+    pub traces: Traces,
 }
 
 /// A listening server.
@@ -137,12 +139,17 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Shared, places: &Arc<Sema
         tracing::debug!(%peer, limit = shared.config.max_connections, "connection refused: the limit is reached");
         return;
     };
+    let Some(term) = shared.service.term() else {
+        shared.metrics.connections.refused();
+        tracing::debug!(%peer, "connection refused: this agent may not serve now");
+        return;
+    };
     if let Err(error) = prepare(&stream) {
         // It was reset before we looked at it.
         tracing::debug!(%peer, %error, "connection lost");
         return;
     }
-    connection::start(stream, peer, shared, place);
+    connection::start(stream, peer, shared, term, place);
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

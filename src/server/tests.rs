@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{Listening, Server, ServerConfig, ServerMetrics};
 use crate::budget::Budget;
@@ -20,6 +21,7 @@ use crate::handlers::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use crate::metrics::Metrics;
 use crate::protocol::{Request, Rope};
 use crate::tasks::Tasks;
+use crate::traces::Traces;
 
 const LIMIT: usize = 64 << 20;
 
@@ -34,6 +36,7 @@ struct Obedient {
     ended: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
     changed: Arc<Notify>,
+    term: Mutex<Option<CancellationToken>>,
 }
 
 struct CountsDrop {
@@ -85,6 +88,10 @@ impl Serve for Obedient {
         let reply = if order == "silent" { Reply::Silent } else { Reply::InOrder };
         Ok(Begun { answer, on_disconnect, reply })
     }
+
+    fn term(&self) -> Option<CancellationToken> {
+        self.term.lock().expect("lock").clone()
+    }
 }
 
 impl Obedient {
@@ -114,9 +121,10 @@ struct Bench {
 }
 
 async fn bench_with(config: ServerConfig) -> Bench {
-    let (service, budget, metrics) = (Arc::new(Obedient::default()), Budget::new(256 << 20), Metrics::new().expect("metrics"));
+    let service = Obedient { term: Mutex::new(Some(CancellationToken::new())), ..Obedient::default() };
+    let (service, budget, metrics) = (Arc::new(service), Budget::new(256 << 20), Metrics::new().expect("metrics"));
     let config = ServerConfig { max_request_bytes: LIMIT, ..config };
-    let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone() };
+    let instruments = ServerMetrics { connections: metrics.connections.clone(), requests: metrics.requests.clone(), traces: Traces::off() };
     let listening = Listening::bind("127.0.0.1", 0).await.expect("a free port");
     let server = listening.serve(config, service.clone(), budget.clone(), instruments, &Tasks::new());
     Bench { server, service, budget, all_metrics: metrics }
@@ -435,4 +443,27 @@ async fn a_connection_that_has_too_much_under_way_is_not_read() {
         bench.service.open(correlation as i32);
         assert_eq!(answer(&mut client).await.0, correlation as i32);
     }
+}
+
+/// An agent that may not serve any more: whoever is connected is cut off, though answers be under way, and whoever comes is sent away; until it may again.
+#[tokio::test]
+async fn the_end_of_a_term_cuts_all_off() {
+    let bench = bench().await;
+    let (mut idle, mut busy) = (bench.connect().await, bench.connect().await);
+    busy.write_all(&[order(1, "gate"), order(2, "waiting")].concat()).await.expect("sent");
+    idle.write_all(&order(3, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut idle).await.0, 3);
+    bench.service.has_begun(3).await;
+    let over = bench.service.term.lock().expect("lock").take().expect("a term");
+    over.cancel();
+    assert!(is_closed(&mut idle).await);
+    bench.service.until(&bench.service.dropped, 1).await;
+    bench.service.open(1);
+    bench.service.until(&bench.service.ended, 2).await;
+    assert!(is_closed(&mut busy).await, "what was under way runs to its end, and is not told");
+    assert!(is_closed(&mut bench.connect().await).await);
+    *bench.service.term.lock().expect("lock") = Some(CancellationToken::new());
+    let mut back = bench.connect().await;
+    back.write_all(&order(4, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut back).await.0, 4);
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Listed, ObjectBody, ObjectStore, StoreError};
-use crate::metrics::{Status, StoreMetrics};
+use crate::metrics::StoreMetrics;
 use crate::types::{ByteRange, ObjectId};
 
 /// A store in front of another.
@@ -22,8 +23,28 @@ impl MeasuredStore {
         MeasuredStore { inner, metrics }
     }
 
-    fn count<T>(&self, operation: &'static str, result: &Result<T, StoreError>, bytes: impl FnOnce(&T) -> u64) {
-        self.metrics.request(operation, Status::of(result), result.as_ref().map_or(0, bytes));
+    /// Runs one request, with what it took and how it ended.
+    async fn measure<T>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T, StoreError>>,
+        bytes: impl FnOnce(&T) -> u64,
+    ) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let result = request.await;
+        self.metrics.request(operation, status(&result), result.as_ref().map_or(0, bytes), began.elapsed());
+        result
+    }
+}
+
+fn status<T>(result: &Result<T, StoreError>) -> &'static str {
+    match result {
+        Ok(_) => "success",
+        Err(StoreError::NotFound(_)) => "not_found",
+        Err(StoreError::OutOfRange { .. }) => "out_of_range",
+        Err(StoreError::Full(_)) => "full",
+        Err(StoreError::Refused(_)) => "refused",
+        Err(StoreError::Unavailable(_)) => "unavailable",
     }
 }
 
@@ -31,27 +52,19 @@ impl MeasuredStore {
 impl ObjectStore for MeasuredStore {
     async fn put(&self, object: ObjectId, body: ObjectBody) -> Result<(), StoreError> {
         let len = body.len();
-        let result = self.inner.put(object, body).await;
-        self.count("put", &result, |()| len);
-        result
+        self.measure("put", self.inner.put(object, body), |()| len).await
     }
 
     async fn get_up_to(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError> {
-        let result = self.inner.get_up_to(object, range).await;
-        self.count("get", &result, |pieces| pieces.iter().map(|piece| piece.len() as u64).sum());
-        result
+        self.measure("get", self.inner.get_up_to(object, range), |pieces| pieces.iter().map(|piece| piece.len() as u64).sum()).await
     }
 
     async fn delete(&self, objects: &[ObjectId]) -> Result<(), StoreError> {
-        let result = self.inner.delete(objects).await;
-        self.count("delete", &result, |()| 0);
-        result
+        self.measure("delete", self.inner.delete(objects), |()| 0).await
     }
 
     async fn list(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Listed>, StoreError> {
-        let result = self.inner.list(after, limit).await;
-        self.count("list", &result, |_| 0);
-        result
+        self.measure("list", self.inner.list(after, limit), |_| 0).await
     }
 
     /// Not counted: it says nothing of the work done.
@@ -82,7 +95,8 @@ mod tests {
         for line in [
             "yaks_s3_requests_total{operation=\"put\",status=\"success\"} 1",
             "yaks_s3_requests_total{operation=\"get\",status=\"success\"} 1",
-            "yaks_s3_requests_total{operation=\"get\",status=\"error\"} 1",
+            "yaks_s3_requests_total{operation=\"get\",status=\"not_found\"} 1",
+            "yaks_s3_request_duration_seconds_count{operation=\"get\"} 2",
             "yaks_s3_bytes_total{operation=\"put\"} 5",
             "yaks_s3_bytes_total{operation=\"get\"} 3",
         ] {

@@ -29,6 +29,9 @@ pub struct SweepConfig {
 /// Rows one statement may remove: short enough for a laptop, long enough to keep up.
 const PIECE: usize = 5_000;
 
+/// Somebody may be woken by what it finds.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
 /// Starts all sweeps in `tasks`.
 pub fn start_sweeps(config: SweepConfig, parts: SweepParts, tasks: &Tasks) {
     let log = Arc::clone(&parts.log);
@@ -47,9 +50,9 @@ pub fn start_sweeps(config: SweepConfig, parts: SweepParts, tasks: &Tasks) {
         async move { log_admin.sweep_trimmed_segments(PIECE).await }
     });
     let (log, materializer) = (Arc::clone(&parts.log), parts.materializer.clone());
-    start("count_pending_events", config, &parts, tasks, move || {
+    start("count_pending_events", SweepConfig { period: COUNT_EVERY, ..config }, &parts, tasks, move || {
         let (log, materializer) = (Arc::clone(&log), materializer.clone());
-        async move { log.pending_events().await.map(|events| materializer.pending(events)).map(|()| false) }
+        async move { log.pending_events().await.map(|p| materializer.pending(p.count, p.oldest, p.set_aside)).map(|()| false) }
     });
 }
 

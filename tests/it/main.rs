@@ -6,8 +6,12 @@
 mod bad_input;
 mod clients;
 mod failures;
+mod fencing;
 mod groups;
 mod members;
+mod operations;
+mod peers;
 mod produce_fetch;
 mod start;
 mod support;
+mod traces;

@@ -15,6 +15,8 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
+#[path = "../support/http.rs"]
+pub mod http;
 #[path = "../support/postgres.rs"]
 #[allow(dead_code, reason = "shared with the contract tests")]
 pub mod postgres;
@@ -63,6 +65,13 @@ impl Broker {
         self.address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
     }
 
+    /// Where metrics and health are, as the log says.
+    pub fn admin_address(&self) -> String {
+        let log = self.log();
+        let address = log.lines().rev().find_map(|line| line.split_once("metrics=\"")?.1.split('"').next().map(str::to_owned));
+        address.unwrap_or_else(|| panic!("no metrics are served: {log}"))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -76,6 +85,11 @@ impl Broker {
     /// SIGTERM, and the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
+        self.child.wait().expect("reaped")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("reaped")
     }
 
@@ -191,9 +205,17 @@ impl Services {
     }
 
     async fn administer(&self, statement: &str) {
+        self.run_in(&self.database.server.database, statement).await;
+    }
+
+    /// Runs a statement in the agents' database.
+    pub async fn run(&self, statement: &str) {
+        self.run_in(&self.database.name, statement).await;
+    }
+
+    async fn run_in(&self, database: &str, statement: &str) {
         use sqlx::{ConnectOptions as _, Connection as _};
-        let server = &self.database.server;
-        let mut connection = server.options(&server.database).connect().await.expect("the server takes connections");
+        let mut connection = self.database.server.options(database).connect().await.expect("the server takes connections");
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.expect(statement);
         connection.close().await.expect("closed");
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use yaks::app::{RoomParts, Rooms};
 use yaks::metastore::flaky::Flaky;
+use yaks::metastore::{Agent as Registered, Identity};
 use yaks::store::flaky::FlakyStore;
 use yaks::tasks::Tasks;
 use yaks::types::NodeId;
@@ -113,6 +114,19 @@ impl Agent {
     }
 }
 
+fn identity(node: NodeId) -> Registered {
+    Registered {
+        node,
+        broker: node,
+        instance: [node.0 as u8; 16],
+        advertised_host: format!("agent-{node}"),
+        advertised_port: 9092,
+        peer_address: None,
+        rack: None,
+        version: String::new(),
+    }
+}
+
 fn room_parts(world: &World, node: NodeId, link: Arc<Link>, store: Arc<StoreLink>, dice: &Dice) -> RoomParts {
     RoomParts {
         metastore: link,
@@ -121,7 +135,8 @@ fn room_parts(world: &World, node: NodeId, link: Arc<Link>, store: Arc<StoreLink
         keep: Arc::new(|_, _| Box::pin(async {})),
         clock: Arc::new(dice.clock()),
         ids: dice.ids(),
-        node,
+        me: Identity::of_the_only(identity(node)),
         metrics: Arc::clone(&world.metrics),
+        traces: yaks::traces::Traces::off(),
     }
 }

@@ -138,7 +138,7 @@ fn settle_leftovers(world: &World) {
 
 /// Nothing is left undecided, and every log's segments lie end to end in objects that are there.
 async fn at_rest(world: &World) {
-    let pending = world.metastore.pending_events().await.expect("memory");
+    let pending = world.metastore.pending_events().await.expect("memory").count;
     if pending > 0 {
         world.broken(format!("{pending} events are still pending"));
     }

@@ -27,7 +27,7 @@ impl Bench {
         let ids = Arc::new(RandomIds::seeded(SystemClock, 1));
         let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), ids));
         let (tasks, metrics) = (Tasks::new(), Metrics::new().expect("metrics").cache.clone());
-        Bench { cache: ObjectCache::new(Arc::clone(&store) as Arc<dyn ObjectStore>, config, tasks.clone(), metrics), store, tasks }
+        Bench { cache: ObjectCache::new(Arc::clone(&store) as Arc<dyn ObjectStore>, None, config, tasks.clone(), metrics), store, tasks }
     }
 
     async fn put(&self, object: ObjectId, len: u64) {

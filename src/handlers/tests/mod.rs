@@ -5,6 +5,7 @@ mod configs;
 mod groups;
 mod logs;
 mod members;
+mod racks;
 mod records;
 mod topics;
 mod versions;
@@ -32,7 +33,7 @@ use crate::clock::{Ids, RandomIds, SystemClock};
 use crate::config::{Config, Mode};
 use crate::metastore::flaky::Flaky;
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Agent, Metastore};
+use crate::metastore::{Agent, Identity, Metastore};
 use crate::metrics::Metrics;
 use crate::protocol::{Request, parse_request};
 use crate::store::flaky::FlakyStore;
@@ -54,15 +55,17 @@ struct World {
 fn config() -> HandlerConfig {
     let agent = Agent {
         node: NodeId(3),
+        broker: NodeId(3),
         instance: [3; 16],
         advertised_host: "here".to_owned(),
         advertised_port: 9092,
+        peer_address: None,
         rack: Some("r".to_owned()),
         version: String::new(),
     };
     HandlerConfig {
         cluster_id: "cluster".to_owned(),
-        agent,
+        me: Identity::of_the_only(agent),
         auto_create_topics: true,
         default_partitions: 2,
         max_partitions: 100,
@@ -72,6 +75,7 @@ fn config() -> HandlerConfig {
         max_connections: 100,
         connection_idle_ms: 600_000,
         log_dir: "memory".to_owned(),
+        rack_cidrs: crate::types::RackCidrs::default(),
         deferred: false,
     }
 }
@@ -87,12 +91,12 @@ impl World {
 
     /// One of several agents on the same metastore, each with a store of its own.
     fn on(memory: &Arc<dyn Metastore>, config: HandlerConfig) -> World {
-        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, config.agent.node.0.unsigned_abs().into()));
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, config.me.agent().node.0.unsigned_abs().into()));
         let flaky = Arc::new(Flaky::new(Arc::clone(memory), Arc::clone(&ids)));
         let flaky_store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
         let store: Arc<dyn ObjectStore> = Arc::clone(&flaky_store) as _;
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new().expect("metrics")));
-        let cache = ObjectCache::new(Arc::clone(&store), CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
+        let cache = ObjectCache::new(Arc::clone(&store), None, CacheConfig::with_capacity(64 << 20), tasks.clone(), metrics.cache.clone());
         let keep = cache.clone();
         let parts = RoomParts {
             metastore: Arc::clone(&flaky) as _,
@@ -104,8 +108,9 @@ impl World {
             }),
             clock: Arc::new(SystemClock),
             ids: Arc::clone(&ids),
-            node: config.agent.node,
+            me: config.me.clone(),
             metrics: Arc::clone(&metrics),
+            traces: crate::traces::Traces::off(),
         };
         let (settings, _) = Config::from_settings(Mode::Dev, Some(PathBuf::from("nowhere")), &BTreeMap::new()).expect("defaults");
         let rooms = Rooms::start(&settings, &parts, &tasks);

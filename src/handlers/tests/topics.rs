@@ -13,7 +13,7 @@ use super::{World, config, creatable, create_request, text, wire};
 use crate::clock::SystemClock;
 use crate::handlers::{HandlerConfig, Refusal};
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Agent, Metastore, TopicQuery};
+use crate::metastore::{Agent, Identity, Metastore, TopicQuery};
 use crate::types::NodeId;
 
 /// Leader and controller are nodes that exist: clients hang when they are told of another.
@@ -84,8 +84,15 @@ async fn creating_what_exists_or_cannot_exist_is_refused_with_kafkas_codes() {
 #[tokio::test]
 async fn two_agents_that_create_a_topic_at_once_agree_on_one() {
     let metastore: Arc<dyn Metastore> = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
-    let other = Agent { node: NodeId(4), instance: [4; 16], advertised_host: "there".to_owned(), ..config().agent };
-    let (here, there) = (World::on(&metastore, config()), World::on(&metastore, HandlerConfig { agent: other, ..config() }));
+    let other = Agent {
+        node: NodeId(4),
+        broker: NodeId(4),
+        instance: [4; 16],
+        advertised_host: "there".to_owned(),
+        ..(*config().me.agent()).clone()
+    };
+    let (here, there) =
+        (World::on(&metastore, config()), World::on(&metastore, HandlerConfig { me: Identity::of_the_only(other), ..config() }));
     for round in 0..20 {
         let name = format!("t{round}");
         let (a, b) = tokio::join!(here.metadata(&name, true), there.metadata(&name, true));
@@ -193,4 +200,15 @@ async fn an_unavailable_metastore_is_never_an_unknown_topic() {
     let all = super::frame(3, 12, b"\0\x01\0\0");
     let answer = world.begin(all).await.expect("begun").answer.await;
     assert!(matches!(answer, Err(Refusal::Unanswerable(_))), "an empty list would be a lie");
+}
+
+/// The clock is asked at each request: a process that stood still may be handed one before it knows that its time is up.
+#[tokio::test]
+async fn who_lost_its_lease_answers_nothing() {
+    let me = Identity::leased((*config().me.agent()).clone(), tokio::time::Instant::now() + std::time::Duration::from_hours(1));
+    let world = World::with(HandlerConfig { me: me.clone(), ..config() });
+    let ask = || world.begin(super::frame(3, 1, &[0, 0, 0, 0]));
+    assert!(ask().await.is_ok());
+    me.renew((*me.agent()).clone(), tokio::time::Instant::now());
+    assert!(matches!(ask().await, Err(Refusal::Fenced)));
 }

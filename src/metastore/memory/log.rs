@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{MemoryMetastore, State};
 use crate::metastore::round::{INDEX_BYTES, Taken, due_in, pending_event, report};
-use crate::metastore::{Change, Decide, Log, LogView, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
+use crate::metastore::{Change, Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
 use crate::partition::{Decisions, ObjectVerdict, Snapshot, touched};
 use crate::types::{Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicPartition};
 
@@ -51,8 +51,11 @@ impl Log for MemoryMetastore {
         Ok(Round::Done(report))
     }
 
-    async fn pending_events(&self) -> Result<u64> {
-        Ok(self.state().pending.len() as u64)
+    async fn pending_events(&self) -> Result<PendingEvents> {
+        let (now, state) = (self.clock.now(), self.state());
+        let oldest = state.pending.values().map(|(_, at)| *at).min();
+        let oldest = oldest.map(|at| Duration::from_millis(u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0)));
+        Ok(PendingEvents { count: state.pending.len() as u64, oldest, set_aside: state.set_aside.len() as u64 })
     }
 
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {

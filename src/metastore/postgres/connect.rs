@@ -1,19 +1,21 @@
 //! Where the database is, the pool, and the schema.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgPool};
+use tokio::time::Instant;
 
 use super::PostgresMetastore;
 use super::errors::{connecting, migrating, reading};
 use super::session::Session;
 use crate::metastore::announce::Subscribers;
-use crate::metastore::schema::{applied_is_known, schema_is_current};
+use crate::metastore::schema::{applied_is_known, nothing_is_missing, schema_is_current};
 use crate::metastore::{MetaError, Result};
+use crate::metrics::PoolUse;
 use crate::tasks::Tasks;
 
 /// How much the connection is to be trusted, as libpq's `sslmode`.
@@ -161,11 +163,28 @@ impl PostgresMetastore {
             tasks: tasks.group(),
             subscribers: Arc::new(Subscribers::default()),
             listening: AtomicBool::new(false),
+            acquires: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn pool_use(&self) -> PoolUse {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        PoolUse {
+            used: self.pool.size().saturating_sub(idle),
+            idle,
+            most: self.config.max_connections,
+            acquires: self.acquires.load(Ordering::Relaxed),
+            waited: Duration::from_micros(self.waited_micros.load(Ordering::Relaxed)),
         }
     }
 
     pub(super) async fn session(&self) -> Result<Session> {
-        let connection = self.pool.acquire().await.map_err(connecting)?;
+        let began = Instant::now();
+        let acquired = self.pool.acquire().await;
+        self.acquires.fetch_add(1, Ordering::Relaxed);
+        self.waited_micros.fetch_add(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let connection = acquired.map_err(connecting)?;
         Ok(Session::new(connection, self.config.statement_timeout))
     }
 
@@ -210,6 +229,10 @@ impl PostgresMetastore {
 
     pub(super) async fn compare_schema(&self) -> Result<()> {
         schema_is_current(&versions(&migrations()), &self.applied_migrations().await?)
+    }
+
+    pub(super) async fn look_for_missing_migrations(&self) -> Result<()> {
+        nothing_is_missing(&versions(&migrations()), &self.applied_migrations().await?)
     }
 
     async fn applied_migrations(&self) -> Result<Vec<i64>> {

@@ -3,17 +3,22 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _};
 
 use super::errors::{Failure, committing, reading};
 use super::session::Session;
 use super::{PostgresMetastore, rows};
-use crate::metastore::{Agent, LeaseOutcome, Leases, MetaError, Result};
+use crate::metastore::leases::{Grant, grant};
+use crate::metastore::{Agent, LeaseOutcome, Leases, PeerSecrets, Result};
 use crate::types::NodeId;
 
-/// How often a free id may be taken by another before we have it: more than there are agents that start at once.
-const ATTEMPTS: usize = 100;
+/// Live agents, in order of node id.
+const LIVE: &str = "SELECT node, broker, instance, host, port::bigint AS port, peer_address, rack, version FROM agents \
+                    WHERE expires_at > clock_timestamp() ORDER BY node";
+const LIVE_LOCKED: &str = "SELECT node, broker, instance, host, port::bigint AS port, peer_address, rack, version FROM agents \
+                           WHERE expires_at > clock_timestamp() ORDER BY node FOR UPDATE";
 
 #[async_trait]
 impl Leases for PostgresMetastore {
@@ -28,27 +33,29 @@ impl Leases for PostgresMetastore {
 
     async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome> {
         let mut session = self.session().await?;
-        for _ in 0..ATTEMPTS {
-            let node = match wanted {
-                Some(node) => node,
-                None => free_id(&mut session, agent.instance).await.map_err(reading)?,
-            };
-            if lease(&mut session, node, agent, ttl).await.map_err(committing)? {
-                return Ok(LeaseOutcome::Granted(node));
+        session.begin_leasing().await?;
+        // Locked, so that no lease that has ended is renewed meanwhile.
+        let live = agents(&mut session, LIVE_LOCKED).await.map_err(reading)?;
+        match grant(&live, wanted, agent) {
+            Grant::Held(holder) => {
+                session.roll_back().await?;
+                Ok(LeaseOutcome::Held(holder))
             }
-            let live = live(&mut session).await.map_err(reading)?;
-            let holder = live.into_iter().find(|a| a.node == node && a.instance != agent.instance);
-            // Without a holder the lease ended a moment ago: once more.
-            if let (Some(_), Some(holder)) = (wanted, holder) {
-                return Ok(LeaseOutcome::Held(holder));
+            Grant::Store { agent, renamed } => {
+                for renamed in &renamed {
+                    rename(&mut session, renamed).await.map_err(reading)?;
+                }
+                lease(&mut session, &agent, ttl).await.map_err(reading)?;
+                session.commit().await?;
+                Ok(LeaseOutcome::Granted(agent))
             }
         }
-        Err(MetaError::Unavailable(format!("no node id could be leased in {ATTEMPTS} attempts")))
     }
 
     async fn renew_lease(&self, node: NodeId, instance: [u8; 16], ttl: Duration) -> Result<bool> {
         let renewal = sqlx::query(
-            "UPDATE agents SET expires_at = clock_timestamp() + $3 * interval '1 millisecond' WHERE node = $1 AND instance = $2",
+            "UPDATE agents SET expires_at = clock_timestamp() + $3 * interval '1 millisecond' \
+             WHERE node = $1 AND instance = $2 AND expires_at > clock_timestamp()",
         );
         let renewal = renewal.bind(node.0).bind(rows::uuid(instance)).bind(millis(ttl));
         Ok(self.session().await?.execute(renewal).await.map_err(committing)? == 1)
@@ -60,7 +67,30 @@ impl Leases for PostgresMetastore {
     }
 
     async fn live_agents(&self) -> Result<Vec<Agent>> {
-        live(&mut self.session().await?).await.map_err(reading)
+        agents(&mut self.session().await?, LIVE).await.map_err(reading)
+    }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        let mut session = self.session().await?;
+        // Asked for again and again: what changes nothing should write nothing.
+        let found = session.fetch_all(sqlx::query("SELECT current, previous FROM peer_secrets")).await.map_err(reading)?;
+        if let Some(row) = found.first() {
+            return secrets(row).map_err(|e| reading(e.into()));
+        }
+        // The update changes nothing; it makes the row visible whoever inserted it.
+        let first = sqlx::query(
+            "INSERT INTO peer_secrets (current) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET current = peer_secrets.current \
+             RETURNING current, previous",
+        );
+        the_secrets(&mut session, first.bind(proposal.to_vec())).await
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        let rotation = sqlx::query(
+            "INSERT INTO peer_secrets AS p (current) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET current = excluded.current, \
+             previous = CASE WHEN p.current = excluded.current THEN p.previous ELSE p.current END RETURNING current, previous",
+        );
+        the_secrets(&mut self.session().await?, rotation.bind(next.to_vec())).await
     }
 }
 
@@ -69,47 +99,49 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// The id that `instance` holds already, or the lowest that nobody holds.
-async fn free_id(session: &mut Session, instance: [u8; 16]) -> std::result::Result<NodeId, Failure> {
-    let free = sqlx::query(
-        "SELECT coalesce(\
-           (SELECT min(node) FROM agents WHERE instance = $1 AND expires_at > clock_timestamp()), \
-           (SELECT min(n) FROM generate_series(0, (SELECT count(*) FROM agents)::int) n WHERE NOT EXISTS \
-             (SELECT FROM agents a WHERE a.node = n AND a.expires_at > clock_timestamp()))) AS node",
-    );
-    let found = session.fetch_all(free.bind(rows::uuid(instance))).await?;
-    let row = found.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok(NodeId(row.try_get("node")?))
-}
-
-/// False if another holds it.
-async fn lease(session: &mut Session, node: NodeId, agent: &Agent, ttl: Duration) -> std::result::Result<bool, Failure> {
+async fn lease(session: &mut Session, agent: &Agent, ttl: Duration) -> std::result::Result<(), Failure> {
     let lease = sqlx::query(
-        "INSERT INTO agents AS a (node, instance, host, port, rack, version, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7 * interval '1 millisecond') \
-         ON CONFLICT (node) DO UPDATE SET instance = excluded.instance, host = excluded.host, port = excluded.port, \
-         rack = excluded.rack, version = excluded.version, expires_at = excluded.expires_at \
-         WHERE a.instance = excluded.instance OR a.expires_at <= clock_timestamp()",
+        "INSERT INTO agents (node, broker, instance, host, port, peer_address, rack, version, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + $9 * interval '1 millisecond') \
+         ON CONFLICT (node) DO UPDATE SET broker = excluded.broker, instance = excluded.instance, host = excluded.host, port = excluded.port, \
+         peer_address = excluded.peer_address, rack = excluded.rack, version = excluded.version, expires_at = excluded.expires_at",
     );
-    let lease = lease.bind(node.0).bind(rows::uuid(agent.instance)).bind(&agent.advertised_host);
-    let lease = lease.bind(i32::from(agent.advertised_port)).bind(agent.rack.as_deref()).bind(&agent.version).bind(millis(ttl));
-    Ok(session.execute(lease).await? == 1)
+    let lease = lease.bind(agent.node.0).bind(agent.broker.0).bind(rows::uuid(agent.instance)).bind(&agent.advertised_host);
+    let lease = lease.bind(i32::from(agent.advertised_port)).bind(agent.peer_address.as_deref()).bind(agent.rack.as_deref());
+    session.execute(lease.bind(&agent.version).bind(millis(ttl))).await.map(drop)
 }
 
-async fn live(session: &mut Session) -> std::result::Result<Vec<Agent>, Failure> {
-    let live = sqlx::query(
-        "SELECT node, instance, host, port::bigint AS port, rack, version FROM agents WHERE expires_at > clock_timestamp() ORDER BY node",
-    );
-    session.fetch_all(live).await?.iter().map(|row| Ok(agent(row)?)).collect()
+async fn rename(session: &mut Session, agent: &Agent) -> std::result::Result<(), Failure> {
+    let rename = sqlx::query("UPDATE agents SET broker = $2 WHERE node = $1").bind(agent.node.0).bind(agent.broker.0);
+    session.execute(rename).await.map(drop)
+}
+
+async fn agents(session: &mut Session, statement: &'static str) -> std::result::Result<Vec<Agent>, Failure> {
+    session.fetch_all(sqlx::query(statement)).await?.iter().map(|row| Ok(agent(row)?)).collect()
 }
 
 fn agent(row: &PgRow) -> rows::Decoded<Agent> {
     Ok(Agent {
         node: NodeId(row.try_get("node")?),
+        broker: NodeId(row.try_get("broker")?),
         instance: rows::id(row, "instance")?,
         advertised_host: row.try_get("host")?,
         advertised_port: rows::size(row, "port")?,
+        peer_address: row.try_get("peer_address")?,
         rack: row.try_get("rack")?,
         version: row.try_get("version")?,
+    })
+}
+
+async fn the_secrets(session: &mut Session, statement: Query<'_, Postgres, PgArguments>) -> Result<PeerSecrets> {
+    let found = session.fetch_all(statement).await.map_err(committing)?;
+    let row = found.first().ok_or(sqlx::Error::RowNotFound);
+    row.and_then(secrets).map_err(|e| reading(e.into()))
+}
+
+fn secrets(row: &PgRow) -> rows::Decoded<PeerSecrets> {
+    Ok(PeerSecrets {
+        current: rows::secret(row.try_get("current")?)?,
+        previous: row.try_get::<Option<&[u8]>, _>("previous")?.map(rows::secret).transpose()?,
     })
 }

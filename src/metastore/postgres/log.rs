@@ -10,7 +10,7 @@ use super::errors::{Failure, committing, reading};
 use super::session::Session;
 use super::{PostgresMetastore, rows};
 use crate::metastore::round::decode_verdict;
-use crate::metastore::{Decide, Log, LogView, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
+use crate::metastore::{Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::partition::ObjectVerdict;
 use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
 
@@ -52,9 +52,14 @@ impl Log for PostgresMetastore {
         self.round(limits, decide).await
     }
 
-    async fn pending_events(&self) -> Result<u64> {
-        let count = self.session().await?.fetch_all(sqlx::query("SELECT count(*) AS events FROM write_events")).await;
-        count.and_then(|rows| Ok(rows.first().map(|row| rows::size(row, "events")).transpose()?.unwrap_or(0))).map_err(reading)
+    async fn pending_events(&self) -> Result<PendingEvents> {
+        let count = sqlx::query(
+            "SELECT count(*) AS events, \
+             greatest(extract(epoch FROM clock_timestamp() - min(created_at)) * 1000, 0)::bigint AS oldest_ms, \
+             (SELECT count(*) FROM set_aside_events) AS set_aside FROM write_events",
+        );
+        let found = self.session().await?.fetch_all(count).await;
+        found.and_then(|found| Ok(found.first().map(pending).transpose()?.unwrap_or_default())).map_err(reading)
     }
 
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {
@@ -128,6 +133,11 @@ pub(super) async fn heads(session: &mut Session, logs: &[TopicPartition]) -> Res
         }
     }
     Ok(heads)
+}
+
+fn pending(row: &PgRow) -> rows::Decoded<PendingEvents> {
+    let (count, oldest) = (rows::size(row, "events")?, Duration::from_millis(rows::size(row, "oldest_ms")?));
+    Ok(PendingEvents { count, oldest: (count > 0).then_some(oldest), set_aside: rows::size(row, "set_aside")? })
 }
 
 fn verdict(row: &PgRow) -> Result<(ObjectId, ObjectVerdict)> {

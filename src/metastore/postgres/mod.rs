@@ -31,7 +31,7 @@ mod tests;
 pub use connect::{PostgresConfig, SslMode};
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +39,7 @@ use sqlx::PgPool;
 
 use super::announce::Subscribers;
 use super::{Change, Changes, Metastore, Result};
+use crate::metrics::PoolUse;
 use crate::tasks::Tasks;
 
 /// A pool of connections to one database, shared with other agents.
@@ -50,6 +51,8 @@ pub struct PostgresMetastore {
     subscribers: Arc<Subscribers>,
     /// True once the listener runs.
     listening: AtomicBool,
+    acquires: AtomicU64,
+    waited_micros: AtomicU64,
 }
 
 /// How long [`Metastore::close`] waits for the listener.
@@ -77,6 +80,10 @@ impl Metastore for PostgresMetastore {
         self.compare_schema().await
     }
 
+    async fn check_migrations(&self) -> Result<()> {
+        self.look_for_missing_migrations().await
+    }
+
     async fn close(&self) {
         if !self.tasks.stop(CLOSE_WITHIN).await {
             tracing::warn!("the listener for announcements did not stop in time");
@@ -86,5 +93,9 @@ impl Metastore for PostgresMetastore {
 
     fn describe(&self) -> String {
         self.config.describe()
+    }
+
+    fn pool(&self) -> Option<PoolUse> {
+        Some(self.pool_use())
     }
 }

@@ -54,7 +54,7 @@ async fn a_repeated_event_that_slipped_in_is_dropped_by_the_round() {
     insert.execute(&mut beside(&postgres).await).await.expect("inserted");
     append(&metastore, &[single(2, log, plain(1))]).await;
     assert_eq!(round(&metastore).await.events, 1);
-    assert_eq!(metastore.pending_events().await.expect("counted"), 0);
+    assert_eq!(metastore.pending_events().await.expect("counted").count, 0);
     assert_eq!(verdicts(&metastore, 2).await, Some(vec![at(1)]));
     assert_eq!(whole_log(&metastore, log).await.len(), 2);
 }

@@ -16,6 +16,10 @@ pub(super) fn id(row: &PgRow, column: &'static str) -> Decoded<[u8; 16]> {
     row.try_get(column).map(Uuid::into_bytes)
 }
 
+pub(super) fn secret(bytes: &[u8]) -> Decoded<[u8; 32]> {
+    bytes.try_into().map_err(|_| wrong("peer_secrets", "a secret is not 32 bytes long"))
+}
+
 pub(super) fn object(row: &PgRow) -> Decoded<ObjectId> {
     id(row, "object_id").map(ObjectId)
 }

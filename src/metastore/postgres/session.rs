@@ -82,6 +82,13 @@ impl Session {
         self.script(begin).await.map(drop).map_err(reading)
     }
 
+    /// Begins a transaction and waits until nobody else is taking a node id.
+    pub(super) async fn begin_leasing(&mut self) -> Result<()> {
+        self.in_transaction = true;
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT only_row FROM lease_turns FOR UPDATE";
+        self.script(begin).await.map(drop).map_err(reading)
+    }
+
     /// Ends the transaction; only here can it be unknown whether it happened.
     pub(super) async fn commit(mut self) -> Result<()> {
         self.script("COMMIT").await.map_err(committing)?;

@@ -9,7 +9,8 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use super::connect::commit;
 use super::errors::{committing, reading};
 use super::{SqliteMetastore, rows};
-use crate::metastore::{Agent, LeaseOutcome, Leases, Result};
+use crate::metastore::leases::{Grant, grant};
+use crate::metastore::{Agent, LeaseOutcome, Leases, PeerSecrets, Result};
 use crate::types::{NodeId, Timestamp};
 
 #[async_trait]
@@ -24,24 +25,23 @@ impl Leases for SqliteMetastore {
         let now = self.clock.now();
         let mut transaction = self.begin().await?;
         let live = live(&mut transaction, now).await.map_err(reading)?;
-        let others = |node: NodeId| live.iter().find(|a| a.node == node && a.instance != agent.instance);
-        let mine = || live.iter().find(|a| a.instance == agent.instance).map(|a| a.node);
-        let node = match wanted {
-            Some(node) => node,
-            None => mine().or_else(|| (0..=i32::MAX).map(NodeId).find(|n| others(*n).is_none())).unwrap_or(NodeId(0)),
-        };
-        if let Some(holder) = others(node) {
-            return Ok(LeaseOutcome::Held(holder.clone()));
+        match grant(&live, wanted, agent) {
+            Grant::Held(holder) => Ok(LeaseOutcome::Held(holder)),
+            Grant::Store { agent, renamed } => {
+                for renamed in &renamed {
+                    rename(&mut transaction, renamed).await.map_err(reading)?;
+                }
+                lease(&mut transaction, &agent, now.plus(ttl)).await.map_err(reading)?;
+                commit(transaction).await?;
+                Ok(LeaseOutcome::Granted(agent))
+            }
         }
-        lease(&mut transaction, node, agent, now.plus(ttl)).await.map_err(reading)?;
-        commit(transaction).await?;
-        Ok(LeaseOutcome::Granted(node))
     }
 
     async fn renew_lease(&self, node: NodeId, instance: [u8; 16], ttl: Duration) -> Result<bool> {
-        let until = self.clock.now().plus(ttl);
-        let renewal = sqlx::query("UPDATE agents SET expires_at = ?3 WHERE node = ?1 AND instance = ?2");
-        let renewal = renewal.bind(node.0).bind(instance.as_slice()).bind(until.0);
+        let now = self.clock.now();
+        let renewal = sqlx::query("UPDATE agents SET expires_at = ?3 WHERE node = ?1 AND instance = ?2 AND expires_at > ?4");
+        let renewal = renewal.bind(node.0).bind(instance.as_slice()).bind(now.plus(ttl).0).bind(now.0);
         Ok(renewal.execute(&self.writer).await.map_err(committing)?.rows_affected() == 1)
     }
 
@@ -55,33 +55,60 @@ impl Leases for SqliteMetastore {
         let mut transaction = self.readers().begin().await.map_err(reading)?;
         live(&mut transaction, self.clock.now()).await.map_err(reading)
     }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        let first = "INSERT INTO peer_secrets (only_row, current) VALUES (1, ?1) \
+                     ON CONFLICT (only_row) DO UPDATE SET current = peer_secrets.current RETURNING current, previous";
+        let row = sqlx::query(first).bind(proposal.as_slice()).fetch_one(&self.writer).await.map_err(committing)?;
+        secrets(&row).map_err(reading)
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        let rotation = "INSERT INTO peer_secrets (only_row, current) VALUES (1, ?1) ON CONFLICT (only_row) DO UPDATE SET \
+                        previous = CASE WHEN current = excluded.current THEN previous ELSE current END, current = excluded.current \
+                        RETURNING current, previous";
+        let row = sqlx::query(rotation).bind(next.as_slice()).fetch_one(&self.writer).await.map_err(committing)?;
+        secrets(&row).map_err(reading)
+    }
+}
+
+fn secrets(row: &SqliteRow) -> std::result::Result<PeerSecrets, sqlx::Error> {
+    let previous: Option<&[u8]> = row.try_get("previous")?;
+    Ok(PeerSecrets { current: rows::secret(row.try_get("current")?)?, previous: previous.map(rows::secret).transpose()? })
+}
+
+async fn rename(transaction: &mut Transaction<'_, Sqlite>, agent: &Agent) -> std::result::Result<(), sqlx::Error> {
+    let rename = sqlx::query("UPDATE agents SET broker = ?2 WHERE node = ?1").bind(agent.node.0).bind(agent.broker.0);
+    rename.execute(&mut **transaction).await?;
+    Ok(())
 }
 
 async fn live(transaction: &mut Transaction<'_, Sqlite>, now: Timestamp) -> std::result::Result<Vec<Agent>, sqlx::Error> {
-    let live = sqlx::query("SELECT node, instance, host, port, rack, version FROM agents WHERE expires_at > ?1 ORDER BY node");
+    let live = sqlx::query(
+        "SELECT node, broker, instance, host, port, peer_address, rack, version FROM agents WHERE expires_at > ?1 ORDER BY node",
+    );
     live.bind(now.0).fetch_all(&mut **transaction).await?.iter().map(agent).collect()
 }
 
-async fn lease(
-    transaction: &mut Transaction<'_, Sqlite>,
-    node: NodeId,
-    agent: &Agent,
-    until: Timestamp,
-) -> std::result::Result<(), sqlx::Error> {
+async fn lease(transaction: &mut Transaction<'_, Sqlite>, agent: &Agent, until: Timestamp) -> std::result::Result<(), sqlx::Error> {
     let lease = sqlx::query(
-        "INSERT OR REPLACE INTO agents (node, instance, host, port, rack, version, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO agents (node, broker, instance, host, port, peer_address, rack, version, expires_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     );
-    let lease = lease.bind(node.0).bind(agent.instance.as_slice()).bind(&agent.advertised_host).bind(agent.advertised_port);
-    lease.bind(agent.rack.as_deref()).bind(&agent.version).bind(until.0).execute(&mut **transaction).await?;
+    let lease = lease.bind(agent.node.0).bind(agent.broker.0).bind(agent.instance.as_slice()).bind(&agent.advertised_host);
+    let lease = lease.bind(agent.advertised_port).bind(agent.peer_address.as_deref()).bind(agent.rack.as_deref());
+    lease.bind(&agent.version).bind(until.0).execute(&mut **transaction).await?;
     Ok(())
 }
 
 fn agent(row: &SqliteRow) -> std::result::Result<Agent, sqlx::Error> {
     Ok(Agent {
         node: NodeId(row.try_get("node")?),
+        broker: NodeId(row.try_get("broker")?),
         instance: rows::id(row, "instance")?,
         advertised_host: row.try_get("host")?,
         advertised_port: rows::size(row, "port")?,
+        peer_address: row.try_get("peer_address")?,
         rack: row.try_get("rack")?,
         version: row.try_get("version")?,
     })

@@ -13,7 +13,7 @@ use super::errors::{committing, reading};
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
 use crate::metastore::round::decode_verdict;
-use crate::metastore::{Decide, Log, LogView, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
+use crate::metastore::{Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::partition::ObjectVerdict;
 use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
 
@@ -76,9 +76,13 @@ impl Log for SqliteMetastore {
         self.round(limits, decide).await
     }
 
-    async fn pending_events(&self) -> Result<u64> {
-        let count = sqlx::query("SELECT count(*) AS events FROM write_events").fetch_one(self.readers()).await;
-        count.and_then(|row| rows::size(&row, "events")).map_err(reading)
+    async fn pending_events(&self) -> Result<PendingEvents> {
+        let count = sqlx::query(
+            "SELECT count(*) AS events, coalesce(min(created_at), -1) AS oldest, \
+             (SELECT count(*) FROM set_aside_events) AS set_aside FROM write_events",
+        );
+        let now = self.clock.now();
+        count.fetch_one(self.readers()).await.and_then(|row| pending(&row, now)).map_err(reading)
     }
 
     async fn heads(&self, logs: &[TopicPartition]) -> Result<Vec<Option<Head>>> {
@@ -146,6 +150,13 @@ impl Log for SqliteMetastore {
         let row = reserve.bind(count).fetch_one(&self.writer).await.map_err(committing)?;
         row.try_get("first").map(ProducerId).map_err(reading)
     }
+}
+
+fn pending(row: &SqliteRow, now: Timestamp) -> std::result::Result<PendingEvents, sqlx::Error> {
+    let count = rows::size(row, "events")?;
+    let age = now.0.saturating_sub(rows::timestamp(row, "oldest")?.0);
+    let oldest = (count > 0).then(|| Duration::from_millis(u64::try_from(age).unwrap_or(0)));
+    Ok(PendingEvents { count, oldest, set_aside: rows::size(row, "set_aside")? })
 }
 
 fn verdict(row: &SqliteRow) -> Result<(ObjectId, ObjectVerdict)> {

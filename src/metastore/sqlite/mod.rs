@@ -74,6 +74,10 @@ impl Metastore for SqliteMetastore {
         self.compare_schema().await
     }
 
+    async fn check_migrations(&self) -> Result<()> {
+        self.compare_schema().await
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;

@@ -12,6 +12,10 @@ pub(super) fn id(row: &SqliteRow, column: &'static str) -> Decoded<[u8; 16]> {
     bytes.try_into().map_err(|_| wrong(column, "an id is not 16 bytes long"))
 }
 
+pub(super) fn secret(bytes: &[u8]) -> Decoded<[u8; 32]> {
+    bytes.try_into().map_err(|_| wrong("peer_secrets", "a secret is not 32 bytes long"))
+}
+
 pub(super) fn object(row: &SqliteRow) -> Decoded<ObjectId> {
     id(row, "object_id").map(ObjectId)
 }

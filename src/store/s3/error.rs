@@ -83,6 +83,7 @@ pub(super) fn classify<E: ProvideErrorMetadata + Error + 'static>(error: &SdkErr
         (_, Some(507)) => Failure::Full(told(error, "make room in the store")),
         (_, Some(401 | 403)) => Failure::Refused(told(error, CREDENTIALS)),
         (_, Some(301 | 307 | 308 | 405)) => Failure::Refused(told(error, PLACE)),
+        (None, Some(status)) => Failure::Unavailable(format!("S3 answered with status {status} and did not say why")),
         (_, Some(_)) => Failure::Unavailable(DisplayErrorContext(error).to_string()),
         (_, None) => unanswered(error),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use yaks::clock::Ids as _;
 use yaks::metastore::flaky::Flaky;
-use yaks::metastore::{Decide, Log, LogView, MetaError, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
+use yaks::metastore::{Decide, Log, LogView, MetaError, PendingEvents, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
 use yaks::partition::{BatchVerdict, ObjectVerdict, RejectReason};
 use yaks::store::{ObjectBody, ObjectStore as _};
 use yaks::tasks::Tasks;
@@ -189,7 +189,7 @@ impl Log for Link {
         result
     }
 
-    async fn pending_events(&self) -> Result<u64> {
+    async fn pending_events(&self) -> Result<PendingEvents> {
         self.through(self.flaky.pending_events()).await
     }
 

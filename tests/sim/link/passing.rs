@@ -181,6 +181,10 @@ impl Metastore for Link {
         self.flaky.check_schema().await
     }
 
+    async fn check_migrations(&self) -> Result<()> {
+        self.flaky.check_migrations().await
+    }
+
     async fn close(&self) {
         self.flaky.close().await;
     }
