@@ -36,13 +36,16 @@ enum Command {
     /// Ask the agent on this machine whether it is ready: exit code 0 if so.
     #[command(after_help = help(Mode::Agent))]
     Health,
+    /// Give the agents a new secret for each other, then end. The one before is accepted until the next rotation, so no agent needs a restart.
+    #[command(after_help = help(Mode::Agent))]
+    RotatePeerSecret,
 }
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let (mode, data_dir) = match &command {
         Command::Dev { data_dir } => (Mode::Dev, Some(data_dir.clone())),
-        Command::Agent | Command::Migrate | Command::Health => (Mode::Agent, None),
+        Command::Agent | Command::Migrate | Command::Health | Command::RotatePeerSecret => (Mode::Agent, None),
     };
     let (config, warnings) = match Config::from_env(mode, data_dir) {
         Ok(read) => read,
@@ -61,8 +64,14 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return app::complain(&error),
     };
-    let migrates = matches!(command, Command::Migrate);
-    let outcome = runtime.block_on(async { if migrates { App::migrate(&config).await } else { App::run(config).await } });
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Dev { .. } | Command::Agent => App::run(config).await,
+            Command::Migrate => App::migrate(&config).await,
+            Command::RotatePeerSecret => App::rotate_peer_secret(&config).await,
+            Command::Health => app::ask_health(&config),
+        }
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => app::complain(&error),
