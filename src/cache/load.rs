@@ -11,14 +11,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::entries::{Age, Entries, Keeper, Part};
 use super::lanes::Lanes;
 use super::pages::{Page, PageSize, chunk_runs, runs, widened};
-use super::peer::Peers;
+use super::peer::{Peers, Wish};
 use super::pieces::Pieces;
 use crate::store::{ObjectStore, StoreError};
 use crate::tasks::Tasks;
 use crate::types::{ByteRange, ObjectId};
 
 type Loaded = Result<Arc<Pieces>, StoreError>;
-type Key = (ObjectId, Page);
+/// What waits for another agent's store is apart: if a peer's request waited for that, and there too, two agents that each take the other for the owner would
+/// wait for each other.
+type Key = (ObjectId, Page, bool);
 
 /// How much is loaded at once.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,16 @@ pub(super) enum Purpose {
     Prefetch,
     /// Only the store counts: a peer wants them from this agent, or what a peer said of them was not good enough.
     StoreOnly,
+}
+
+/// Where a page comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Store,
+    /// This agent owns the chunk: its maker's memory, else the store.
+    Own,
+    /// A peer owns it: its maker's memory, else its owner, else the store.
+    Owner,
 }
 
 /// Gets pages into memory.
@@ -91,7 +103,7 @@ impl Loader {
 
     /// Has `pages`, which are in ascending order, loaded unless that is going on already.
     pub(super) fn load(self: &Arc<Self>, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<(Page, Awaited)> {
-        let (mut awaited, claims) = self.claim(object, &self.with_neighbours(object, pages, purpose));
+        let (mut awaited, claims) = self.claim(object, &self.routed(object, pages, purpose));
         awaited.retain(|(page, _)| pages.binary_search(page).is_ok());
         self.spawn(object, claims, purpose, None);
         awaited
@@ -103,7 +115,7 @@ impl Loader {
         let Ok(count) = u32::try_from(pages.len()) else { return };
         // None left, or another was faster: a wish is no promise.
         let Ok(permits) = Arc::clone(&self.prefetches).try_acquire_many_owned(count) else { return };
-        let (_, claims) = self.claim(object, &self.with_neighbours(object, &pages, Purpose::Prefetch));
+        let (_, claims) = self.claim(object, &self.routed(object, &pages, Purpose::Prefetch));
         self.spawn(object, claims, Purpose::Prefetch, Some(permits));
     }
 
@@ -119,24 +131,36 @@ impl Loader {
         page.0 / self.pages_per_get
     }
 
-    /// `pages`, and what else is missing of those chunks that this agent loads for the whole rack: each is to cost one request, whoever wants which of its
-    /// pages first.
-    fn with_neighbours(&self, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<Page> {
-        let Some(peers) = &self.peers else { return pages.to_vec() };
-        let mine = |page: &Page| purpose == Purpose::StoreOnly || peers.owns(object, self.chunk(*page));
-        let (owned, mut wide): (Vec<Page>, Vec<Page>) = pages.iter().partition(|page| mine(page));
-        wide.extend(widened(&owned, self.pages_per_get, |page| !self.entries.has(object, Part::Page(page))));
-        wide.sort_unstable();
-        wide
+    fn route(&self, object: ObjectId, page: Page, purpose: Purpose) -> Route {
+        match (&self.peers, purpose) {
+            (None, _) | (Some(_), Purpose::StoreOnly) => Route::Store,
+            (Some(peers), Purpose::Read | Purpose::Prefetch) if peers.owns(object, self.chunk(page)) => Route::Own,
+            (Some(_), Purpose::Read | Purpose::Prefetch) => Route::Owner,
+        }
     }
 
-    fn claim(self: &Arc<Self>, object: ObjectId, pages: &[Page]) -> (Vec<(Page, Awaited)>, Vec<Claim>) {
+    /// `pages` with their routes, and what else is missing of those chunks that this agent loads for the whole rack: each is to cost one request, whoever
+    /// wants which of its pages first.
+    fn routed(&self, object: ObjectId, pages: &[Page], purpose: Purpose) -> Vec<(Page, Route)> {
+        let with_route = |page: &Page| (*page, self.route(object, *page, purpose));
+        if self.peers.is_none() {
+            return pages.iter().map(with_route).collect();
+        }
+        let (borrowed, owned): (Vec<Page>, Vec<Page>) = pages.iter().partition(|page| with_route(page).1 == Route::Owner);
+        let owned = widened(&owned, self.pages_per_get, |page| !self.entries.has(object, Part::Page(page)));
+        let mut routed: Vec<_> = borrowed.iter().chain(&owned).map(with_route).collect();
+        routed.sort_unstable_by_key(|(page, _)| *page);
+        routed
+    }
+
+    fn claim(self: &Arc<Self>, object: ObjectId, pages: &[(Page, Route)]) -> (Vec<(Page, Awaited)>, Vec<Claim>) {
         let (mut awaited, mut claims) = (Vec::with_capacity(pages.len()), Vec::new());
         let mut loading = self.loading();
-        for page in pages {
-            let receiver = loading.entry((object, *page)).or_insert_with(|| {
+        for (page, route) in pages {
+            let key = (object, *page, *route == Route::Owner);
+            let receiver = loading.entry(key).or_insert_with(|| {
                 let (sender, receiver) = watch::channel(None);
-                claims.push(Claim { loader: Arc::clone(self), object, page: *page, sender, open: true });
+                claims.push(Claim { loader: Arc::clone(self), key, page: *page, route: *route, sender, open: true });
                 receiver
             });
             awaited.push((*page, Awaited(receiver.clone())));
@@ -178,7 +202,9 @@ impl Loader {
     /// One request for neighbouring pages, one claim each.
     async fn load_run(&self, object: ObjectId, run: Range<Page>, claims: Vec<Claim>, purpose: Purpose) {
         let range = self.page_size.range(&run);
-        let got = self.get(object, self.chunk(run.start), range, purpose).await;
+        // The pages of a chunk have one route; where there are no peers, all have.
+        let route = claims.first().map_or(Route::Store, |claim| claim.route);
+        let got = self.get(object, self.chunk(run.start), range, route, purpose).await;
         let (mut pages, keeper) = match got {
             Ok((pieces, keeper)) => (self.page_size.cut(&run, &pieces).into_iter(), keeper),
             Err(error) => {
@@ -201,16 +227,23 @@ impl Loader {
     }
 
     /// The bytes of `range`, which lies in one chunk if there are peers, and whose they are to keep.
-    async fn get(&self, object: ObjectId, chunk: u64, range: ByteRange, purpose: Purpose) -> Result<(Vec<Bytes>, Keeper), StoreError> {
+    async fn get(
+        &self,
+        object: ObjectId,
+        chunk: u64,
+        range: ByteRange,
+        route: Route,
+        purpose: Purpose,
+    ) -> Result<(Vec<Bytes>, Keeper), StoreError> {
         let age = self.entries.age(object);
         let lane = if purpose == Purpose::Prefetch { Age::Old } else { age };
-        let mut keeper = Keeper::Mine;
-        if let (Some(peers), Purpose::Read | Purpose::Prefetch) = (&self.peers, purpose) {
-            if let Some(pieces) = peers.borrow(object, chunk, range, age, lane).await {
+        if let (Some(peers), Route::Own | Route::Owner) = (&self.peers, route) {
+            let wish = Wish { object, chunk, range, age, owner_too: route == Route::Owner };
+            if let Some(pieces) = peers.borrow(wish, lane).await {
                 return Ok((pieces, Keeper::Borrowed));
             }
-            keeper = if peers.owns(object, chunk) { Keeper::Mine } else { Keeper::Borrowed };
         }
+        let keeper = if route == Route::Owner { Keeper::Borrowed } else { Keeper::Mine };
         let permit = self.gets.enter(lane).await;
         let got = self.store.get_up_to(object, range).await;
         drop(permit);
@@ -227,8 +260,9 @@ impl Loader {
 #[derive(Debug)]
 struct Claim {
     loader: Arc<Loader>,
-    object: ObjectId,
+    key: Key,
     page: Page,
+    route: Route,
     sender: watch::Sender<Option<Loaded>>,
     open: bool,
 }
@@ -241,7 +275,7 @@ impl Claim {
 
     fn leave_the_list(&mut self) {
         if std::mem::take(&mut self.open) {
-            self.loader.loading().remove(&(self.object, self.page));
+            self.loader.loading().remove(&self.key);
         }
     }
 }

@@ -65,10 +65,7 @@ impl fmt::Debug for Reply {
 /// Carries requests to peers.
 #[async_trait]
 pub trait Transport: Send + Sync + fmt::Debug {
-    /// Returns when the answer's head is here. Cancel safe.
-    ///
-    /// # Errors
-    /// In words, if the peer cannot be reached.
+    /// Returns when the answer's head is here; else says why the peer cannot be reached. Cancel safe.
     async fn send(&self, address: &str, request: &Request) -> Result<Reply, String>;
 }
 
@@ -132,6 +129,18 @@ struct Standing {
     forgot: u64,
 }
 
+/// What peers are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) object: ObjectId,
+    pub(super) chunk: u64,
+    /// Lies in the chunk.
+    pub(super) range: ByteRange,
+    pub(super) age: Age,
+    /// Not only the object's maker, but the owner of the chunk, too.
+    pub(super) owner_too: bool,
+}
+
 /// Asks peers.
 #[derive(Debug)]
 pub(super) struct Peers {
@@ -152,10 +161,10 @@ impl Peers {
         self.parts.view.borrow().ring.owner(object, chunk).is_none()
     }
 
-    /// The bytes of `range`, which lies in `chunk`, as far as the object goes; `None` if no peer gave them.
-    pub(super) async fn borrow(&self, object: ObjectId, chunk: u64, range: ByteRange, age: Age, lane: Age) -> Option<Vec<Bytes>> {
-        let view = Arc::clone(&self.parts.view.borrow());
-        for (peer, held_only) in candidates(&view.ring, object, chunk, age) {
+    /// What is wished for, as far as the object goes; `None` if no peer gave it.
+    pub(super) async fn borrow(&self, wish: Wish, lane: Age) -> Option<Vec<Bytes>> {
+        let (Wish { object, range, .. }, view) = (wish, Arc::clone(&self.parts.view.borrow()));
+        for (peer, held_only) in candidates(&view.ring, wish) {
             // Waiting for room comes first: those who had it may have found out that the peer is dead.
             let Ok(_permit) = timeout(self.parts.deadlines.first_byte, self.calls.enter(lane)).await else { return None };
             if !self.may_ask(&view.ring, peer, object, held_only) {
@@ -251,10 +260,10 @@ impl Peers {
 }
 
 /// Whom to ask, in order: a young object's maker has it in memory; the chunk's owner has it, or gets it for all.
-fn candidates(ring: &Ring, object: ObjectId, chunk: u64, age: Age) -> Vec<(&Peer, bool)> {
-    let owner = ring.owner(object, chunk);
-    let maker = match age {
-        Age::Recent => ring.peer(object.maker()).filter(|maker| owner.is_none_or(|owner| owner.node != maker.node)),
+fn candidates(ring: &Ring, wish: Wish) -> Vec<(&Peer, bool)> {
+    let owner = ring.owner(wish.object, wish.chunk).filter(|_| wish.owner_too);
+    let maker = match wish.age {
+        Age::Recent => ring.peer(wish.object.maker()).filter(|maker| owner.is_none_or(|owner| owner.node != maker.node)),
         Age::Old => None,
     };
     maker.map(|maker| (maker, true)).into_iter().chain(owner.map(|owner| (owner, false))).collect()

@@ -486,3 +486,23 @@ async fn only_so_many_requests_are_served_at_once_and_history_leaves_room_for_th
     served.pop();
     assert!(ask(made(long_ago, 2, 99)).is_ok(), "what is done makes room");
 }
+
+#[tokio::test(start_paused = true)]
+async fn agents_that_take_each_other_for_the_owner_do_not_wait_for_each_other() {
+    let rack = Rack::new(2, 1 << 20);
+    for number in 0..20 {
+        let object = id(number, 99);
+        rack.put(object, CHUNK).await;
+        for (agent, other) in [(1, 2), (2, 1)] {
+            // As during a change of members: each knows one that would own this chunk, at the other's address.
+            let nodes = (100..).map(|node| Peer { node: NodeId(node), address: address(other) });
+            let ring = nodes.map(|peer| Ring::new(NodeId(agent), vec![peer])).find(|ring| ring.owner(object, 0).is_some());
+            let view = &rack.agent(agent).view;
+            view.send_modify(|view| *view = Arc::new(PeerView { ring: ring.expect("some"), ..(**view).clone() }));
+        }
+        let began = Instant::now();
+        join_all(rack.agents.iter().map(|agent| agent.reads_right(object, 0, CHUNK))).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+    assert_eq!(rack.gets(), 40, "each for the other");
+}
