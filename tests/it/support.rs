@@ -79,6 +79,11 @@ impl Broker {
         self.child.wait().expect("reaped")
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Starts again on the same port, after a kill.
     pub fn restart(&mut self) {
         let (child, _) = spawn((self.command)(self.port()), &self.log);

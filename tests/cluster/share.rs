@@ -1,0 +1,39 @@
+//! An agent that comes takes its share of what clients do, without a restart of any of them.
+
+use std::time::Duration;
+
+use super::agents::{Access, Cluster, LeaseTtl};
+use super::load::Load;
+use super::measure::metric;
+use super::{alone, say, wait};
+
+/// When the new agent must have its share.
+const WITHIN: Duration = Duration::from_secs(30);
+const WATCHED: Duration = Duration::from_secs(8);
+
+/// Records each agent took and gave, in `WATCHED`.
+async fn traffic(cluster: &Cluster) -> Vec<f64> {
+    let records = |cluster: &Cluster| -> Vec<f64> {
+        let of = |agent| metric(agent, "yaks_produce_records_total") + metric(agent, "yaks_fetch_records_total");
+        cluster.agents.iter().map(of).collect()
+    };
+    let before = records(cluster);
+    wait(WATCHED).await;
+    records(cluster).iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fourth_agent_takes_its_share() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::start(Access::Direct, 3, LeaseTtl::USUAL).await;
+    let time = Duration::from_secs(5) + WITHIN + WATCHED + Duration::from_secs(5);
+    let load = Load::start(&cluster.bootstrap(), time, &["--mid-starts", "0"]);
+    wait(Duration::from_secs(5)).await;
+    cluster.add();
+    wait(WITHIN).await;
+    let shares = traffic(&cluster).await;
+    say(&format!("records of each agent in {WATCHED:?}, {WITHIN:?} after the fourth came: {shares:?}"));
+    load.judge().await;
+    let all: f64 = shares.iter().sum();
+    assert!(shares[3] / all > 0.08, "the fourth agent has {:.1} % of the traffic", 100.0 * shares[3] / all);
+}
