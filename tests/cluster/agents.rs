@@ -52,7 +52,8 @@ impl Cluster {
         if access == Access::Balanced {
             settings.push(("YAKS_ADVERTISED_PORT", u128::from(port)));
         }
-        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
+        let mut settings: Vec<_> = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
+        settings.extend(std::env::var("YAKS_TEST_LOG").ok().map(|filter| ("YAKS_LOG".to_owned(), filter)));
         let mut cluster = Cluster { agents: Vec::new(), nginx: None, settings, ttl, services };
         for _ in 0..agents {
             cluster.add();

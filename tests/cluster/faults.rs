@@ -40,16 +40,26 @@ const DECK: [Fault; 9] = [
     Fault::StoreLosesAnswers,
 ];
 
+/// All of them, or those that `YAKS_TEST_CLUSTER_FAULTS` names, as in `Kill,PauseLong`.
+fn deck() -> Vec<Fault> {
+    let Ok(names) = std::env::var("YAKS_TEST_CLUSTER_FAULTS") else { return DECK.to_vec() };
+    let named = |fault: &Fault| names.split(',').any(|name| name == format!("{fault:?}"));
+    let deck: Vec<Fault> = DECK.into_iter().filter(named).collect();
+    assert!(!deck.is_empty(), "YAKS_TEST_CLUSTER_FAULTS names some of {DECK:?}");
+    deck
+}
+
 /// Every fault once, in an order the seed chooses, and again until `until`. Returns how many there were.
 pub async fn wreak(cluster: &mut Cluster, seed: u64, until: Instant) -> usize {
-    let (mut chance, mut count, start) = (Chance::new(seed), 0, Instant::now());
+    let (mut deck, mut chance, mut count, start) = (deck(), Chance::new(seed), 0, Instant::now());
     loop {
-        for fault in shuffled(&mut chance) {
-            if count >= DECK.len() && Instant::now() >= until {
+        shuffle(&mut deck, &mut chance);
+        for fault in &deck {
+            if count >= deck.len() && Instant::now() >= until {
                 return count;
             }
             wait(Duration::from_millis(1_000 + chance.below(2_500))).await;
-            let what = happen(cluster, fault, &mut chance).await;
+            let what = happen(cluster, *fault, &mut chance).await;
             say(&format!("{:.1} s: {what}", start.elapsed().as_secs_f64()));
             cluster.revive().iter().for_each(|ended| say(ended));
             count += 1;
@@ -57,12 +67,10 @@ pub async fn wreak(cluster: &mut Cluster, seed: u64, until: Instant) -> usize {
     }
 }
 
-fn shuffled(chance: &mut Chance) -> [Fault; DECK.len()] {
-    let mut deck = DECK;
+fn shuffle(deck: &mut [Fault], chance: &mut Chance) {
     for last in (1..deck.len()).rev() {
         deck.swap(last, chance.below(last as u64 + 1) as usize);
     }
-    deck
 }
 
 /// Does it, heals it, says what it was.

@@ -105,6 +105,10 @@ impl Drop for Broker {
             eprintln!("--- the end of the log of {}", self.address);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
+        // Where the logs of all processes are to be kept.
+        if let Some(directory) = std::env::var_os("YAKS_TEST_LOGS") {
+            let _ = std::fs::copy(&self.log, Path::new(&directory).join(format!("{}.log", self.port())));
+        }
         let _ = std::fs::remove_file(&self.log);
     }
 }
