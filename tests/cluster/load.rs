@@ -8,6 +8,18 @@ use yaks::oracle::{Options, Pause, Run, run};
 
 use super::say;
 
+/// Where a test says nothing else.
+const USUAL: [(&str, &str); 8] = [
+    ("--topics", "2"),
+    ("--partitions", "6"),
+    ("--producers", "12"),
+    ("--clients", "6"),
+    ("--rate", "360"),
+    ("--live-members", "3"),
+    ("--mid-starts", "4"),
+    ("--record-size", "300"),
+];
+
 /// A run of the oracle under way.
 pub struct Load {
     run: JoinHandle<Run>,
@@ -19,11 +31,11 @@ impl Load {
     pub fn start(bootstrap: &str, time: Duration, more: &[&str]) -> Load {
         let directory = tempfile::Builder::new().prefix("yaks-oracle").tempdir().expect("a directory");
         let duration = format!("{}ms", time.as_millis());
-        let usual = ["oracle", "--topics", "2", "--partitions", "6", "--producers", "12", "--clients", "6", "--rate", "360"];
-        let usual = usual.into_iter().chain(["--live-members", "3", "--mid-starts", "4", "--record-size", "300"]);
         let path = directory.path().to_string_lossy().into_owned();
+        let usual = USUAL.into_iter().filter(|(name, _)| !more.contains(name)).flat_map(|(name, value)| [name, value]);
         let own = ["--brokers", bootstrap, "--duration", &duration, "--data-dir", &path];
-        let options = Options::try_parse_from(usual.chain(own).chain(more.iter().copied())).expect("options");
+        let arguments = ["oracle"].into_iter().chain(usual).chain(own).chain(more.iter().copied());
+        let options = Options::try_parse_from(arguments).expect("options");
         let run = tokio::spawn(async move { run(&options).await.expect("a verdict") });
         Load { run, _directory: directory }
     }
