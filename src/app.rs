@@ -2,6 +2,7 @@
 
 mod backends;
 mod files;
+mod newcomers;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -195,6 +196,9 @@ impl App {
             move || budget.used()
         });
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
+        if matches!(config.backends, Backends::Shared { .. }) {
+            newcomers::watch(Arc::clone(&metastore) as _, agent.clone(), config.lease_heartbeat, server.shedder(), &tasks);
+        }
         let app = App { server, admin, rooms, lease, metastore, stopping, lost, tasks, shutdown_timeout: config.shutdown_timeout };
         app.announce(&agent, &cluster_id, &store.describe());
         Ok(app)

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inbox::{Frame, Inbox, ReadError};
 use super::outbox::Outbox;
+use super::shed::{OpenConnections, Registered};
 use super::{ServerConfig, ServerMetrics};
 use crate::budget::{Budget, Charge};
 use crate::handlers::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     /// Cancelled when a drain has taken too long.
     pub(super) abort: CancellationToken,
+    pub(super) open: OpenConnections,
 }
 
 /// Counts a connection as open while any of its tasks lives.
@@ -73,6 +75,7 @@ struct Connection {
     /// Requests begun and not answered yet.
     in_flight: AtomicUsize,
     large: Arc<Semaphore>,
+    registered: Registered,
     _open: Open,
 }
 
@@ -89,6 +92,7 @@ pub(super) fn start(stream: TcpStream, peer: SocketAddr, shared: &Shared, place:
         finished: CancellationToken::new(),
         in_flight: AtomicUsize::new(0),
         large: Arc::new(Semaphore::new(LARGE_ANSWERS)),
+        registered: shared.open.add(),
         _open: Open { metrics: shared.metrics.clone(), _place: place },
     });
     let inbox = Inbox::new(reading, shared.budget.clone());
@@ -122,7 +126,7 @@ impl Future for InFlight {
 
 /// Why reading ended.
 enum End {
-    /// The server drains, or the client sent what cannot be served: what is in flight is still answered.
+    /// The server drains, the connection was asked to end, or the client sent what cannot be served: what is in flight is still answered.
     NoMore,
     /// The client is gone.
     Gone,
@@ -153,6 +157,7 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
         let frame = tokio::select! {
             biased;
             () = stop.cancelled() => return End::NoMore,
+            () = connection.registered.leave.cancelled() => return End::NoMore,
             frame = inbox.next(&connection.shared.config) => frame,
         };
         let begun = match frame {

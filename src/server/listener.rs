@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerConfig;
 use super::connection::{self, Shared};
+use super::shed::{OpenConnections, Shedder};
 use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
@@ -39,6 +40,7 @@ pub struct Server {
     address: SocketAddr,
     tasks: Tasks,
     abort: CancellationToken,
+    open: OpenConnections,
 }
 
 impl std::fmt::Debug for Server {
@@ -73,9 +75,10 @@ impl Listening {
     /// Serves until [`Server::stop`]. `budget` is charged with the bytes of requests until they are answered.
     #[must_use]
     pub fn serve(self, config: ServerConfig, service: Arc<dyn Serve>, budget: Budget, metrics: ServerMetrics, tasks: &Tasks) -> Server {
-        let server = Server { address: self.address, tasks: tasks.group(), abort: CancellationToken::new() };
+        let open = OpenConnections::default();
+        let server = Server { address: self.address, tasks: tasks.group(), abort: CancellationToken::new(), open: open.clone() };
         let shared =
-            Shared { config: Arc::new(config), service, budget, metrics, tasks: server.tasks.clone(), abort: server.abort.clone() };
+            Shared { config: Arc::new(config), service, budget, metrics, tasks: server.tasks.clone(), abort: server.abort.clone(), open };
         server.tasks.spawn("listener", accept_all(self.listener, shared));
         server
     }
@@ -86,6 +89,12 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Asks connections to end while the server goes on.
+    #[must_use]
+    pub fn shedder(&self) -> Shedder {
+        Shedder { open: self.open.clone(), tasks: self.tasks.clone() }
     }
 
     /// Accepts and reads nothing more, lets the answers in flight leave, closes; what is left after `deadline` is cut off. False if something was.

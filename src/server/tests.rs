@@ -436,3 +436,21 @@ async fn a_connection_that_has_too_much_under_way_is_not_read() {
         assert_eq!(answer(&mut client).await.0, correlation as i32);
     }
 }
+
+/// Who is asked to leave is answered first, and may come back at once; the others stay.
+#[tokio::test]
+async fn connections_are_shed_in_good_order() {
+    let bench = bench().await;
+    let mut busy = bench.connect().await;
+    busy.write_all(&order(1, "gate")).await.expect("sent");
+    bench.service.has_begun(1).await;
+    assert_eq!(bench.server.shedder().shed(Duration::ZERO), 1);
+    let mut back = bench.connect().await;
+    back.write_all(&order(2, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut back).await.0, 2);
+    bench.service.open(1);
+    assert_eq!(answer(&mut busy).await.0, 1);
+    assert!(is_closed(&mut busy).await);
+    back.write_all(&order(3, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut back).await.0, 3);
+}

@@ -22,18 +22,30 @@ async fn traffic(cluster: &Cluster) -> Vec<f64> {
     records(cluster).iter().zip(before).map(|(now, before)| now - before).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fourth_agent_takes_its_share() {
+async fn join(access: Access) {
     let _alone = alone().await;
-    let mut cluster = Cluster::start(Access::Direct, 3, LeaseTtl::USUAL).await;
-    let time = Duration::from_secs(5) + WITHIN + WATCHED + Duration::from_secs(5);
-    let load = Load::start(&cluster.bootstrap(), time, &["--mid-starts", "0"]);
-    wait(Duration::from_secs(5)).await;
+    let mut cluster = Cluster::start(access, 3, LeaseTtl::USUAL).await;
+    let time = Duration::from_secs(3) + WITHIN + WATCHED + Duration::from_secs(2);
+    // Clients ask for metadata as seldom as they do by default.
+    let seldom = ["--set", "topic.metadata.refresh.interval.ms=300000", "--clients", "12", "--mid-starts", "0"];
+    let load = Load::start(&cluster.bootstrap(), time, &seldom);
+    wait(Duration::from_secs(3)).await;
     cluster.add();
     wait(WITHIN).await;
     let shares = traffic(&cluster).await;
-    say(&format!("records of each agent in {WATCHED:?}, {WITHIN:?} after the fourth came: {shares:?}"));
-    load.judge().await;
+    say(&format!("{access:?}: records of each agent in {WATCHED:?}, {WITHIN:?} after the fourth came: {shares:?}"));
+    let run = load.judge().await;
     let all: f64 = shares.iter().sum();
     assert!(shares[3] / all > 0.08, "the fourth agent has {:.1} % of the traffic", 100.0 * shares[3] / all);
+    assert!(run.complaints.is_empty(), "a join showed errors: {:?}", run.complaints);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fourth_agent_behind_nginx_takes_its_share() {
+    join(Access::Balanced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fourth_agent_with_an_address_of_its_own_takes_its_share() {
+    join(Access::Direct).await;
 }
