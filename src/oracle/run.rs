@@ -130,15 +130,14 @@ fn read_as_group(options: &Options, workload: &Arc<Workload>, logs: &[LogRead]) 
 
 fn details(run: &Run) -> String {
     let Report { unknown_found, unknown_absent, failed, repeats, .. } = &run.report;
-    let mut text: String =
-        run.complaints.iter().map(|(error, count)| format!("{count} records were not acknowledged: {error}\n")).collect();
+    let mut lines: Vec<String> =
+        run.complaints.iter().map(|(error, count)| format!("{count} records were not acknowledged: {error}")).collect();
     for (what, pauses) in [("a producer", &run.producer_pauses), ("a log of the live group", &run.log_pauses)] {
-        if let Some(longest) = pauses.first() {
-            text += &format!("longest pause of {what}: {longest}\n");
-        }
+        lines.extend(pauses.first().map(|longest| format!("longest pause of {what}: {longest}")));
     }
     let unknown = unknown_found + unknown_absent;
-    text + &format!("outcome unknown: {unknown} ({unknown_found} found); refused: {failed}; repeats where they are allowed: {repeats}")
+    lines.push(format!("outcome unknown: {unknown} ({unknown_found} found); refused: {failed}; repeats where they are allowed: {repeats}"));
+    lines.join("\n")
 }
 
 struct Directory {

@@ -43,8 +43,8 @@ const DECK: [Fault; 9] = [
 /// All of them, or those that `YAKS_TEST_CLUSTER_FAULTS` names, as in `Kill,PauseLong`.
 fn deck() -> Vec<Fault> {
     let Ok(names) = std::env::var("YAKS_TEST_CLUSTER_FAULTS") else { return DECK.to_vec() };
-    let named = |fault: &Fault| names.split(',').any(|name| name == format!("{fault:?}"));
-    let deck: Vec<Fault> = DECK.into_iter().filter(named).collect();
+    let is_wanted = |fault: &Fault| names.split(',').any(|name| name == format!("{fault:?}"));
+    let deck: Vec<Fault> = DECK.into_iter().filter(is_wanted).collect();
     assert!(!deck.is_empty(), "YAKS_TEST_CLUSTER_FAULTS names some of {DECK:?}");
     deck
 }

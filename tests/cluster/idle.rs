@@ -25,7 +25,8 @@ async fn an_idle_cluster_of_three_costs_next_to_nothing() {
     wait(WATCHED).await;
     let (counts, _) = statements(&cluster.services, log).await;
     let puts = cluster.services.s3.faults.puts() - puts;
-    let shares: Vec<f64> = cluster.agents.iter().zip(&before).map(|(a, b)| (cpu(a) - *b).as_secs_f64() / WATCHED.as_secs_f64()).collect();
+    let shares: Vec<f64> =
+        cluster.agents.iter().zip(&before).map(|(a, b)| cpu(a).saturating_sub(*b).as_secs_f64() / WATCHED.as_secs_f64()).collect();
 
     let rate = counts.values().sum::<u64>() as f64 / WATCHED.as_secs_f64();
     let percent: Vec<String> = shares.iter().map(|share| format!("{:.2} %", share * 100.0)).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agents::{Access, Cluster, LeaseTtl};
 use super::load::Load;
 use super::measure::metric;
-use super::{alone, say, wait};
+use super::{beside_another, say, wait};
 
 /// When the new agent must have its share.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ async fn traffic(cluster: &Cluster) -> Vec<f64> {
 }
 
 async fn join(access: Access) {
-    let _alone = alone().await;
+    let _place = beside_another().await;
     let mut cluster = Cluster::start(access, 3, LeaseTtl::USUAL).await;
     let time = Duration::from_secs(3) + WITHIN + WATCHED + Duration::from_secs(2);
     // Clients ask for metadata as seldom as they do by default.

@@ -6,7 +6,7 @@ use yaks::clock::{Ids as _, RandomIds};
 
 use super::agents::{Access, Cluster, LeaseTtl};
 use super::load::Load;
-use super::{alone, faults, say};
+use super::{beside_another, faults, say};
 
 /// How long each of the two runs is without `YAKS_TEST_CLUSTER_MINUTES`.
 const USUAL: Duration = Duration::from_secs(65);
@@ -22,7 +22,7 @@ fn seed() -> u64 {
 }
 
 async fn survive(access: Access) {
-    let _alone = alone().await;
+    let _place = beside_another().await;
     let (seed, length) = (seed(), length());
     say(&format!("three agents, {access:?}, {length:?} of faults, seed {seed}"));
     let mut cluster = Cluster::start(access, 3, LeaseTtl::SHORT).await;
