@@ -51,9 +51,6 @@ fn main() -> ExitCode {
         Ok(read) => read,
         Err(error) => return app::complain(&error),
     };
-    if matches!(command, Command::Health) {
-        return app::ask_health(&config).map_or_else(|error| app::complain(&error), |()| ExitCode::SUCCESS);
-    }
     if let Err(error) = app::start_logging(&config.log) {
         return app::complain(&error);
     }

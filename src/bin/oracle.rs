@@ -8,9 +8,9 @@ use yaks::oracle::{Options, run};
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Options::parse()).await {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::from(u8::from(!report.is_ok()))
+        Ok(run) => {
+            println!("{}", run.report);
+            ExitCode::from(u8::from(!run.report.is_ok()))
         }
         Err(failure) => {
             eprintln!("oracle: {failure}");

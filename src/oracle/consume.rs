@@ -1,7 +1,5 @@
 //! The reading half of a run. Everything here blocks: librdkafka's consumers are polled by plain threads.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -11,14 +9,14 @@ use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::client;
-use super::history::{Content, Fingerprint, GroupRead, LogName, LogRead, Observed, PartialRead};
+use super::history::{Content, Fingerprint, LogName, LogRead, Observed, PartialRead};
 use super::options::Options;
 use super::progress::Progress;
 use super::workload::{Chance, RunId, Workload, identify};
 use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
 
 /// How long one poll waits.
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 /// A consumer that starts in the middle reads at most so many records.
 const PARTIAL_MAX: i64 = 20_000;
 
@@ -112,7 +110,7 @@ impl<'a> TopicReader<'a> {
     }
 }
 
-fn observe(run: RunId, message: &BorrowedMessage<'_>) -> Observed {
+pub(super) fn observe(run: RunId, message: &BorrowedMessage<'_>) -> Observed {
     let headers = || message.headers().into_iter().flat_map(|all| all.iter().map(|h| (h.key, h.value)));
     let timestamp = message.timestamp().to_millis().map_or(Timestamp::NONE, Timestamp);
     Observed {
@@ -176,70 +174,4 @@ fn read_piece(
         }
     }
     Ok(records)
-}
-
-/// What all members of one group got.
-#[derive(Default)]
-struct Gathered {
-    reads: BTreeMap<LogName, (Vec<Observed>, HashSet<Offset>)>,
-    distinct: u64,
-    last_news: Option<Instant>,
-}
-
-/// Reads all `logs` once more, as a group of `group_members`; ends when each offset was seen or nothing comes any more.
-///
-/// # Errors
-/// A client cannot be made, or cannot subscribe.
-pub(super) fn read_as_group(options: &Options, workload: &Workload, logs: &[LogRead]) -> KafkaResult<Vec<GroupRead>> {
-    let group = format!("oracle-{:016x}", workload.run.0);
-    let expected = logs.iter().map(|log| (log.high_watermark.0 - log.start.0).max(0).unsigned_abs()).sum();
-    let gathered = Mutex::new(Gathered::default());
-    let progress = Progress::new("grouped", Some(expected));
-    std::thread::scope(|scope| {
-        let member = || group_member(options, workload, &group, expected, &gathered, &progress);
-        let members: Vec<_> = (0..options.group_members).map(|_| scope.spawn(member)).collect();
-        // A member that panicked has seen less; the check of coverage says so.
-        members.into_iter().filter_map(|m| m.join().ok()).collect::<KafkaResult<Vec<()>>>()
-    })?;
-    progress.finish();
-    let mut reads = std::mem::take(&mut gathered.lock().unwrap_or_else(PoisonError::into_inner).reads);
-    let of_log = |log: &LogRead| {
-        let records = reads.remove(&log.log).map(|(records, _)| records).unwrap_or_default();
-        GroupRead { group: group.clone(), log: log.log.clone(), records }
-    };
-    Ok(logs.iter().map(of_log).collect())
-}
-
-fn group_member(
-    options: &Options,
-    workload: &Workload,
-    group: &str,
-    expected: u64,
-    gathered: &Mutex<Gathered>,
-    progress: &Progress,
-) -> KafkaResult<()> {
-    let settings =
-        [("group.id", group), ("enable.auto.commit", "true"), ("auto.offset.reset", "earliest"), ("enable.partition.eof", "false")];
-    let consumer = client::reader(options, &settings)?;
-    let topics: Vec<&str> = workload.topics.iter().map(TopicName::as_str).collect();
-    consumer.subscribe(&topics)?;
-    let start = Instant::now();
-    loop {
-        let message = consumer.poll(POLL);
-        let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Ok(message)) = message {
-            let Some(topic) = workload.topics.iter().find(|t| t.as_str() == message.topic()) else { continue };
-            let log = LogName { topic: topic.clone(), partition: PartitionIndex(message.partition()) };
-            let observed = observe(workload.run, &message);
-            let (records, seen) = all.reads.entry(log).or_default();
-            records.push(observed);
-            let is_new = seen.insert(observed.offset);
-            all.distinct += u64::from(is_new);
-            all.last_news = Some(Instant::now());
-            progress.advance(u64::from(is_new));
-        }
-        if all.distinct >= expected || all.last_news.unwrap_or(start).elapsed() > options.consume_timeout {
-            return Ok(());
-        }
-    }
 }

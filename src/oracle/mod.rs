@@ -6,8 +6,8 @@
 //! simulation's histories are held to the same rules as those of real clients.
 //!
 //! A run: topics are made, producers send (each attempt stands in the [journal] before it is sent), all logs are read to
-//! their high watermarks, some consumers start in the middle or share a group, and the verdict is printed. Faults are not
-//! the oracle's: a script kills brokers while it runs.
+//! their high watermarks, some consumers start in the middle or share a group, and the verdict is printed. A live group reads while producers
+//! still send. Faults are not the oracle's: a script (or tests/cluster) kills brokers while it runs.
 
 #![allow(clippy::disallowed_methods, reason = "a tool has threads of its own and only the real clock")]
 
@@ -21,9 +21,13 @@ mod client;
 #[cfg(feature = "tools")]
 mod consume;
 #[cfg(feature = "tools")]
+mod group;
+#[cfg(feature = "tools")]
 pub mod journal;
 #[cfg(feature = "tools")]
 mod options;
+#[cfg(feature = "tools")]
+mod pauses;
 #[cfg(feature = "tools")]
 mod produce;
 #[cfg(feature = "tools")]
@@ -34,4 +38,6 @@ mod run;
 #[cfg(feature = "tools")]
 pub use options::{Options, parse_setting};
 #[cfg(feature = "tools")]
-pub use run::{Failure, run};
+pub use pauses::Pause;
+#[cfg(feature = "tools")]
+pub use run::{Failure, Run, run};

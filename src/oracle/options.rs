@@ -73,6 +73,9 @@ pub struct Options {
     /// Members of a consumer group that together read everything once more; 0: no group
     #[arg(long, default_value_t = 0)]
     pub group_members: u32,
+    /// Members of a consumer group that reads everything while it is being sent; 0: no such group
+    #[arg(long, default_value_t = 0)]
+    pub live_members: u32,
     /// A librdkafka setting for every client, NAME=VALUE; may be repeated
     #[arg(long = "set", value_parser = parse_setting)]
     pub settings: Vec<(String, String)>,

@@ -1,6 +1,7 @@
 //! The sending half of a run: each producer is a task with a window of records in flight.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,26 +17,42 @@ use super::client;
 use super::history::{Attempt, Outcome, Promise, RecordId};
 use super::journal::{Journal, JournalError, Settled};
 use super::options::{Acks, Options};
+use super::pauses::Pauses;
 use super::progress::Progress;
 use super::run::Failure;
 use super::workload::{Record, Workload};
 use crate::types::{Offset, PartitionIndex};
 
-/// Errors that clients gave, in their words, and how often.
-pub(super) type Complaints = BTreeMap<String, u64>;
+/// What was noted while sending, beside the journal.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// Errors that clients gave, in their words, and how often.
+    pub(super) complaints: BTreeMap<String, u64>,
+    pub(super) pauses: Pauses<ProducerName>,
+}
+
+/// As pauses name a producer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct ProducerName(u32);
+
+impl fmt::Display for ProducerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "producer {}", self.0)
+    }
+}
 
 /// Sends everything the options ask for; every attempt is in the journal before its client gets it. Returns when each
-/// record has an outcome, with what the clients complained about.
+/// record has an outcome, with what was noted meanwhile.
 ///
 /// # Errors
 /// The journal fails, or a client cannot be made.
-pub(super) async fn send_all(options: &Options, workload: &Arc<Workload>, journal: Journal) -> Result<Complaints, Failure> {
+pub(super) async fn send_all(options: &Options, workload: &Arc<Workload>, journal: Journal) -> Result<Sending, Failure> {
     let clients: Vec<FutureProducer> = (0..options.client_count()).map(|n| client::producer(options, n)).collect::<Result<_, _>>()?;
     let per_producer = options.records_per_producer();
     let total = per_producer.checked_mul(u64::from(options.producers.get()));
     let progress = Arc::new(Progress::new("produced", total));
-    let complaints = Arc::new(Mutex::new(Complaints::new()));
     let start = Instant::now();
+    let sending = Arc::new(Mutex::new(Sending { complaints: BTreeMap::new(), pauses: Pauses::new(start) }));
     let mut producers = JoinSet::new();
     for number in 0..options.producers.get() {
         let client = number % options.client_count();
@@ -49,7 +66,7 @@ pub(super) async fn send_all(options: &Options, workload: &Arc<Workload>, journa
             window: options.in_flight.get(),
             schedule: Schedule::new(options, number, start),
             progress: Arc::clone(&progress),
-            complaints: Arc::clone(&complaints),
+            sending: Arc::clone(&sending),
         };
         producers.spawn(producer.run());
     }
@@ -58,8 +75,8 @@ pub(super) async fn send_all(options: &Options, workload: &Arc<Workload>, journa
         ended.map_err(|e| Failure::Broken(e.to_string()))??;
     }
     progress.finish();
-    let complaints = std::mem::take(&mut *complaints.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(complaints)
+    let ended = Sending { complaints: BTreeMap::new(), pauses: Pauses::new(start) };
+    Ok(std::mem::replace(&mut *sending.lock().unwrap_or_else(PoisonError::into_inner), ended))
 }
 
 /// When one producer may send.
@@ -114,7 +131,7 @@ struct Producer {
     window: usize,
     schedule: Schedule,
     progress: Arc<Progress>,
-    complaints: Arc<Mutex<Complaints>>,
+    sending: Arc<Mutex<Sending>>,
 }
 
 impl Producer {
@@ -186,8 +203,12 @@ impl Producer {
             Err(error) if client::refuses_for_good(&error) => (Outcome::Failed, Some(error.to_string())),
             Err(error) => (Outcome::Unknown, Some(error.to_string())),
         };
-        if let Some(error) = &error {
-            *self.complaints.lock().unwrap_or_else(PoisonError::into_inner).entry(error.clone()).or_default() += 1;
+        {
+            let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+            match &error {
+                Some(error) => *sending.complaints.entry(error.clone()).or_default() += 1,
+                None => sending.pauses.news(&ProducerName(self.number), Instant::now()),
+            }
         }
         self.journal.settled(Settled { id, outcome, error }).await
     }

@@ -1,16 +1,19 @@
 //! One run, from the command line to the verdict.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::task::block_in_place;
 
 use super::check::check;
-use super::history::{Attempt, History, Outcome};
+use super::group::Group;
+use super::history::{Attempt, GroupRead, History, LogRead, Outcome};
 use super::journal::{self, JournalError};
 use super::options::Options;
-use super::produce::Complaints;
+use super::pauses::Pause;
+use super::produce::Sending;
 use super::report::Report;
 use super::workload::{RunId, Workload};
 use super::{client, consume, produce};
@@ -38,29 +41,43 @@ pub enum Failure {
     Broken(String),
 }
 
+/// What a run came to.
+#[derive(Debug)]
+pub struct Run {
+    pub report: Report,
+    /// Errors that producers were given in the end, in the client's words, and how often.
+    pub complaints: BTreeMap<String, u64>,
+    /// The longest time without an acknowledgement of each producer, the longest first.
+    pub producer_pauses: Vec<Pause>,
+    /// The longest time without anything new for the live group of each log while producers sent, the longest first.
+    pub log_pauses: Vec<Pause>,
+}
+
 /// Does what `options` ask for and judges it. Says on standard error what it is doing. Needs tokio's multi-thread
 /// runtime, because it reads with blocking clients.
 ///
 /// # Errors
 /// No verdict could be reached.
-pub async fn run(options: &Options) -> Result<Report, Failure> {
+pub async fn run(options: &Options) -> Result<Run, Failure> {
     options.validate().map_err(Failure::Usage)?;
     let workload = Arc::new(workload(options)?);
     let directory = Directory::open(options, workload.run)?;
     eprintln!("run {:016x}, seed {}, journal {}", workload.run.0, workload.seed, directory.journal.display());
     let topics: Vec<String> = workload.topics.iter().map(|t| t.as_str().to_owned()).collect();
     client::create_topics(options, &topics).await?;
-    let attempts = send(options, &workload, &directory.journal).await?;
-    let history = read(options, &workload, attempts)?;
+    let live = (options.live_members > 0).then(|| Group::start(options, &workload, "live", options.live_members)).transpose()?;
+    let (attempts, sending) = send(options, &workload, &directory.journal).await?;
+    let (history, log_pauses) = block_in_place(|| read(options, &workload, attempts, live))?;
     let report = check(&history);
-    if report.is_ok() {
-        eprintln!("{}", details(&report));
+    let run = Run { report, complaints: sending.complaints, producer_pauses: sending.pauses.longest(), log_pauses };
+    eprintln!("{}", details(&run));
+    if run.report.is_ok() {
         directory.remove_if_temporary();
-        if report.verified == 0 {
+        if run.report.verified == 0 {
             return Err(Failure::NothingToJudge);
         }
     }
-    Ok(report)
+    Ok(run)
 }
 
 fn workload(options: &Options) -> Result<Workload, Failure> {
@@ -77,7 +94,7 @@ fn workload(options: &Options) -> Result<Workload, Failure> {
     })
 }
 
-async fn send(options: &Options, workload: &Arc<Workload>, file: &Path) -> Result<Vec<Attempt>, Failure> {
+async fn send(options: &Options, workload: &Arc<Workload>, file: &Path) -> Result<(Vec<Attempt>, Sending), Failure> {
     let run = [
         ("run", format!("{:016x}", workload.run.0)),
         ("seed", workload.seed.to_string()),
@@ -86,38 +103,41 @@ async fn send(options: &Options, workload: &Arc<Workload>, file: &Path) -> Resul
     ];
     let (journal, writer) = journal::open(file, &run).await?;
     match produce::send_all(options, workload, journal).await {
-        Ok(complaints) => {
-            print_complaints(&complaints);
-            Ok(writer.finish().await?)
-        }
+        Ok(sending) => Ok((writer.finish().await?, sending)),
         // The writer knows why it closed.
         Err(Failure::Journal(JournalError::Closed)) => Err(writer.finish().await.err().unwrap_or(JournalError::Closed).into()),
         Err(failure) => Err(failure),
     }
 }
 
-fn print_complaints(complaints: &Complaints) {
-    for (error, count) in complaints {
-        eprintln!("{count} records were not acknowledged: {error}");
-    }
-}
-
-fn read(options: &Options, workload: &Workload, attempts: Vec<Attempt>) -> Result<History, Failure> {
+fn read(options: &Options, workload: &Arc<Workload>, attempts: Vec<Attempt>, live: Option<Group>) -> KafkaResult<(History, Vec<Pause>)> {
     let expected = attempts.iter().filter(|a| matches!(a.outcome, Outcome::Acked { .. })).count() as u64;
-    block_in_place(|| {
-        let logs = consume::read_logs(options, workload, expected)?;
-        let partial_reads = consume::read_from_the_middle(options, workload, &logs)?;
-        let group_reads = if options.group_members > 0 { consume::read_as_group(options, workload, &logs)? } else { Vec::new() };
-        Ok(History { attempts, logs, partial_reads, group_reads })
-    })
+    let logs = consume::read_logs(options, workload, expected)?;
+    let partial_reads = consume::read_from_the_middle(options, workload, &logs)?;
+    let (mut group_reads, pauses) = live.map(|group| group.finish(&logs)).transpose()?.unwrap_or_default();
+    group_reads.extend(read_as_group(options, workload, &logs)?);
+    Ok((History { attempts, logs, partial_reads, group_reads }, pauses))
 }
 
-fn details(report: &Report) -> String {
-    let Report { unknown_found, unknown_absent, failed, repeats, .. } = report;
-    format!(
-        "outcome unknown: {} ({unknown_found} found); refused: {failed}; repeats where they are allowed: {repeats}",
-        unknown_found + unknown_absent
-    )
+/// Reads all `logs` once more, as a group of `group_members`.
+fn read_as_group(options: &Options, workload: &Arc<Workload>, logs: &[LogRead]) -> KafkaResult<Vec<GroupRead>> {
+    if options.group_members == 0 {
+        return Ok(Vec::new());
+    }
+    let (reads, _) = Group::start(options, workload, "grouped", options.group_members)?.finish(logs)?;
+    Ok(reads)
+}
+
+fn details(run: &Run) -> String {
+    let Report { unknown_found, unknown_absent, failed, repeats, .. } = &run.report;
+    let mut lines: Vec<String> =
+        run.complaints.iter().map(|(error, count)| format!("{count} records were not acknowledged: {error}")).collect();
+    for (what, pauses) in [("a producer", &run.producer_pauses), ("a log of the live group", &run.log_pauses)] {
+        lines.extend(pauses.first().map(|longest| format!("longest pause of {what}: {longest}")));
+    }
+    let unknown = unknown_found + unknown_absent;
+    lines.push(format!("outcome unknown: {unknown} ({unknown_found} found); refused: {failed}; repeats where they are allowed: {repeats}"));
+    lines.join("\n")
 }
 
 struct Directory {

@@ -89,8 +89,15 @@ impl Broker {
     }
 
     /// Waits until it ends by itself.
+    #[allow(dead_code, reason = "the cluster tests do not need it")]
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("reaped")
+    }
+
+    /// How it ended, if it has.
+    #[allow(dead_code, reason = "only the cluster tests need it")]
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
     }
 
     /// Starts again on the same port, after a kill.
@@ -114,6 +121,10 @@ impl Drop for Broker {
             eprintln!("--- the end of the log of {}", self.address);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
+        // Where the logs of all processes are to be kept.
+        if let Some(directory) = std::env::var_os("YAKS_TEST_LOGS") {
+            let _ = std::fs::copy(&self.log, Path::new(&directory).join(format!("{}.log", self.port())));
+        }
         let _ = std::fs::remove_file(&self.log);
     }
 }
@@ -127,9 +138,10 @@ fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
     settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The binary with nothing of this process's own settings, on a port of loopback.
+/// The binary, or the one that `YAKS_TEST_BINARY` names, with nothing of this process's own settings, on a port of loopback.
 pub fn yaks(port: u16, settings: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_yaks"));
+    let binary = std::env::var_os("YAKS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_yaks").into());
+    let mut command = Command::new(binary);
     std::env::vars().filter(|(name, _)| name.starts_with("YAKS_")).for_each(|(name, _)| {
         command.env_remove(name);
     });

@@ -6,9 +6,11 @@
 //!
 //! A plain module file: included with `#[path]` by the library's contract tests and by integration tests.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -62,6 +64,33 @@ impl Server {
     pub fn options(&self, database: &str) -> PgConnectOptions {
         let options = PgConnectOptions::new_without_pgpass().host(&self.host).port(self.port).username(&self.user).database(database);
         options.password(&self.password)
+    }
+
+    /// Stops the server with a signal (`INT`: it ends its sessions; `QUIT`: it ends at once and recovers when it starts) and starts it again. Returns when it answers;
+    /// false, and nothing happens, where the server was not started here.
+    #[allow(dead_code, reason = "only the cluster tests need it")]
+    pub async fn restart(&self, signal: &str) -> bool {
+        let before = self.started_at().await;
+        match WATCHMAN_INPUT.lock().expect("not poisoned").as_mut() {
+            Some(input) => writeln!(input, "{signal}").expect("the watchman lives"),
+            None => return false,
+        }
+        loop {
+            let now = self.started_at().await;
+            if now.is_some() && now != before {
+                return true;
+            }
+            tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.ok();
+        }
+    }
+
+    #[allow(dead_code, reason = "only the cluster tests need it")]
+    async fn started_at(&self) -> Option<String> {
+        let options = self.options(&self.database);
+        let mut connection = tokio::time::timeout(Duration::from_secs(2), options.connect()).await.ok()?.ok()?;
+        let asked = sqlx::query_scalar("SELECT pg_postmaster_start_time()::text").fetch_one(&mut connection).await.ok();
+        connection.close().await.ok();
+        asked
     }
 
     async fn answers(&self) -> bool {
@@ -142,20 +171,30 @@ fn find_installation() -> Option<PathBuf> {
     candidates.into_iter().find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
 }
 
-/// Arguments: directory of programs, port, whether to wait for the disk. Ends, and cleans up, when its standard input ends: when the test process does.
+/// Arguments: directory of programs, port, whether to wait for the disk. Each line of its standard input is a signal with which the server is restarted.
+/// Ends, and cleans up, when its standard input ends: when the test process does.
 const WATCHMAN: &str = r#"
 trap '' INT TERM HUP
 directory=$(mktemp -d /tmp/yaks-test-postgres.XXXXXX) || exit 1
 cd "$directory"
 "$1/initdb" -D data -U yaks -A trust -E UTF8 --locale=C --no-sync >log 2>&1 || { cat log >&2; cd /; rm -rf "$directory"; exit 1; }
-"$1/postgres" -D data -h 127.0.0.1 -p "$2" -k "$directory" -c max_connections=300 -c "fsync=$3" -c "full_page_writes=$3" >>log 2>&1 &
-server=$!
-cat >/dev/null
+start() {
+  "$1/postgres" -D data -h 127.0.0.1 -p "$2" -k "$directory" -c max_connections=300 -c "fsync=$3" -c "full_page_writes=$3" >>log 2>&1 &
+  server=$!
+}
+start "$@"
+while read -r signal; do
+  kill "-$signal" $server
+  wait $server
+  start "$@"
+done
 kill -QUIT $server
 wait $server
 cd /
 rm -rf "$directory"
 "#;
+
+static WATCHMAN_INPUT: Mutex<Option<ChildStdin>> = Mutex::new(None);
 
 #[allow(clippy::zombie_processes, reason = "the watchman outlives us on purpose")]
 async fn start_installation(programs: &Path) -> Server {
@@ -173,7 +212,7 @@ async fn start_installation(programs: &Path) -> Server {
         for _ in 0..300 {
             if server.answers().await {
                 // Its standard input stays open as long as this process lives.
-                std::mem::forget(watchman.stdin.take());
+                *WATCHMAN_INPUT.lock().expect("not poisoned") = watchman.stdin.take();
                 return server;
             }
             if !matches!(watchman.try_wait(), Ok(None)) {

@@ -1,0 +1,89 @@
+//! How long clients wait when an agent goes, without a word or in good order.
+
+use std::time::Duration;
+
+use super::agents::{Access, Cluster, LeaseTtl};
+use super::load::{Load, longest};
+use super::{beside_another, say, wait};
+
+/// Clients may take so much longer than the lease to go elsewhere.
+const AFTER_LEASE: Duration = Duration::from_secs(5);
+/// What "at once" is behind the balancer: the longest a client waits when a third of all connections is made anew. A second or less on a machine that has
+/// nothing else to do.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Kills one agent under load, for good; the longest pause of anybody.
+async fn kill_one(cluster: &mut Cluster, agent: usize, limit: Duration) -> Duration {
+    let load = Load::start(&cluster.bootstrap(), limit + Duration::from_secs(8), &["--mid-starts", "0"]);
+    wait(Duration::from_secs(6)).await;
+    cluster.kill(agent);
+    let run = load.judge().await;
+    cluster.restart(agent);
+    let waited = longest(&run);
+    assert!(waited < limit, "after the end of one of three agents a client waited for {waited:?}, allowed are {limit:?}");
+    waited
+}
+
+async fn kill_again_and_again(access: Access, ttl: LeaseTtl, limit: Duration, times: usize) {
+    let _place = beside_another().await;
+    let mut cluster = Cluster::start(access, 3, ttl).await;
+    let mut waits = Vec::new();
+    for time in 0..times {
+        say(&format!("{access:?}: kill -9 of one of three agents, {} of {times}", time + 1));
+        waits.push(kill_one(&mut cluster, time % 3, limit).await);
+    }
+    waits.sort();
+    let (median, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    say(&format!("{access:?}: {times} times kill -9, longest pause of a client: median {median:?}, worst {worst:?}, allowed {limit:?}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_nginx_clients_go_on_at_once_when_an_agent_is_killed() {
+    kill_again_and_again(Access::Balanced, LeaseTtl::USUAL, AT_ONCE, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_leave_a_killed_agent_when_its_lease_is_over() {
+    kill_again_and_again(Access::Direct, LeaseTtl::SHORT, LeaseTtl::SHORT.0 + AFTER_LEASE, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: run by hand"]
+async fn twenty_kills_behind_nginx() {
+    kill_again_and_again(Access::Balanced, LeaseTtl::USUAL, AT_ONCE, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: run by hand"]
+async fn twenty_kills_directly() {
+    kill_again_and_again(Access::Direct, LeaseTtl::USUAL, LeaseTtl::USUAL.0 + AFTER_LEASE, 20).await;
+}
+
+/// No error to anybody, and nothing twice for an idempotent producer.
+async fn roll(access: Access) {
+    let _place = beside_another().await;
+    say(&format!("{access:?}: a rolling restart of three agents"));
+    let mut cluster = Cluster::start(access, 3, LeaseTtl::USUAL).await;
+    let load = Load::start(&cluster.bootstrap(), Duration::from_secs(16), &["--rate", "1000", "--mid-starts", "0"]);
+    wait(Duration::from_secs(4)).await;
+    for agent in 0..3 {
+        cluster.terminate(agent);
+        cluster.restart(agent);
+        wait(Duration::from_secs(2)).await;
+    }
+    let run = load.judge().await;
+    assert!(run.complaints.is_empty(), "a rolling restart showed errors: {:?}", run.complaints);
+    assert_eq!(run.report.unknown_found + run.report.unknown_absent, 0, "records without an outcome");
+    // Producers without idempotence send again what was not answered, so this shows lost answers.
+    assert_eq!(run.report.repeats, 0, "answers were lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_behind_nginx_is_not_noticed() {
+    roll(Access::Balanced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_directly_addressed_agents_is_not_noticed() {
+    roll(Access::Direct).await;
+}

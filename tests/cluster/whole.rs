@@ -1,0 +1,43 @@
+//! Everything goes wrong, one after the other, and the oracle stays green.
+
+use std::time::{Duration, Instant};
+
+use yaks::clock::{Ids as _, RandomIds};
+
+use super::agents::{Access, Cluster, LeaseTtl};
+use super::load::Load;
+use super::{beside_another, faults, say};
+
+/// How long each of the two runs is without `YAKS_TEST_CLUSTER_MINUTES`.
+const USUAL: Duration = Duration::from_secs(65);
+
+fn length() -> Duration {
+    let minutes = std::env::var("YAKS_TEST_CLUSTER_MINUTES").ok();
+    minutes.map_or(USUAL, |minutes| Duration::from_mins(minutes.parse().expect("YAKS_TEST_CLUSTER_MINUTES is a number of minutes")))
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("YAKS_TEST_SEED").ok();
+    seed.map_or_else(|| RandomIds::from_system().below(1 << 32), |seed| seed.parse().expect("YAKS_TEST_SEED is a number"))
+}
+
+async fn survive(access: Access) {
+    let _place = beside_another().await;
+    let (seed, length) = (seed(), length());
+    say(&format!("three agents, {access:?}, {length:?} of faults, seed {seed}"));
+    let mut cluster = Cluster::start(access, 3, LeaseTtl::SHORT).await;
+    let load = Load::start(&cluster.bootstrap(), length + Duration::from_secs(5), &["--group-members", "2"]);
+    let count = faults::wreak(&mut cluster, seed, Instant::now() + length).await;
+    say(&format!("{count} faults are over"));
+    load.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_agents_behind_nginx_survive_everything() {
+    survive(Access::Balanced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_agents_with_addresses_of_their_own_survive_everything() {
+    survive(Access::Direct).await;
+}
