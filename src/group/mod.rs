@@ -47,4 +47,6 @@ pub use settings::{ConsumerSettings, GroupSettings};
 pub use wire::BodyError;
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ struct World {
     tasks: Tasks,
 }
 
-fn settings() -> GroupSettings {
+pub(super) fn settings() -> GroupSettings {
     GroupSettings {
         min_session_timeout: Duration::from_secs(6),
         max_session_timeout: Duration::from_mins(30),
