@@ -2,15 +2,16 @@
 //!
 //! `YAKS_TEST_POSTGRES_FSYNC=on cargo test --release --lib group::figures -- --ignored --nocapture --test-threads=1`
 
-#[allow(unreachable_pub, clippy::expect_used, clippy::panic, reason = "shared with the integration tests")]
+#[allow(unreachable_pub, clippy::duplicate_mod, clippy::expect_used, clippy::panic, reason = "shared with the integration tests")]
 #[path = "../../tests/support/postgres.rs"]
 mod postgres_server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::time::Instant;
 
 use super::classic::{Join, Protocol, Sync};
 use super::tests::settings;

@@ -7,7 +7,7 @@
 //!
 //! Parts: `seeds` runs them; `cluster` is the course of one, `world` what all share, `sights` what must come about; `agent` the rooms on their seams,
 //! `link` and `store_link`; `odds` what goes wrong by chance, `gate` stands still, `sabotage` goes wrong on purpose; `incidents` what is done to the
-//! cluster; `producers` and `consumers` the clients, `records` their bytes; `ledger` the book they keep; `judge` with the oracle's invariants and its
+//! cluster; `producers`, `consumers` and `members` the clients, `records` their bytes; `ledger` and `group_book` the books they keep; `judge` with the oracle's invariants and its
 //! own; `trace`.
 
 #![allow(clippy::expect_used, reason = "all of it is a test")]
@@ -16,10 +16,12 @@ mod agent;
 mod cluster;
 mod consumers;
 mod gate;
+mod group_book;
 mod incidents;
 mod judge;
 mod ledger;
 mod link;
+mod members;
 mod odds;
 mod producers;
 mod records;

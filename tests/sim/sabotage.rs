@@ -40,10 +40,14 @@ pub(crate) enum Sabotage {
     EndGoesBack,
     /// Readers are told that a log ends later than it does.
     EndTooFar,
+    /// Offsets are stored whatever has become of the group meanwhile.
+    GroupUnchecked,
+    /// A commit of offsets is confirmed and did not happen.
+    OffsetsLost,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Sabotage; 15] = [
+    pub(crate) const ALL: [Sabotage; 17] = [
         Sabotage::OffsetTwice,
         Sabotage::OffsetSkipped,
         Sabotage::OffsetMistold,
@@ -59,6 +63,8 @@ impl Sabotage {
         Sabotage::BitFlipped,
         Sabotage::EndGoesBack,
         Sabotage::EndTooFar,
+        Sabotage::GroupUnchecked,
+        Sabotage::OffsetsLost,
     ];
 
     /// What judges say of it, each for a rule of its own: all of this must be said, though not in one seed.
@@ -78,6 +84,8 @@ impl Sabotage {
             Sabotage::BitFlipped => &["wrong CRC", "cannot be read"],
             Sabotage::EndGoesBack => &["is outside", "said that"],
             Sabotage::EndTooFar => &["said that"],
+            Sabotage::GroupUnchecked => &["was accepted after"],
+            Sabotage::OffsetsLost => &["is gone|is not the last commit"],
         }
     }
 
@@ -112,7 +120,9 @@ impl Sabotage {
             | Sabotage::PutLost
             | Sabotage::BitFlipped
             | Sabotage::EndGoesBack
-            | Sabotage::EndTooFar => decide,
+            | Sabotage::EndTooFar
+            | Sabotage::GroupUnchecked
+            | Sabotage::OffsetsLost => decide,
         }
     }
 

@@ -16,6 +16,7 @@ use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
 
 use super::Link;
+use crate::sabotage::Sabotage;
 
 #[async_trait]
 impl Topics for Link {
@@ -81,6 +82,13 @@ impl GroupConfigs for Link {
 #[async_trait]
 impl Offsets for Link {
     async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
+        if self.sabotaged(Sabotage::OffsetsLost, 200) {
+            return Ok(true);
+        }
+        if self.world.sabotage == Sabotage::GroupUnchecked {
+            let row = self.world.metastore.load_groups(std::slice::from_ref(group)).await?.remove(0);
+            return self.through(self.flaky.commit_offsets(group, row.version, offsets)).await;
+        }
         self.through(self.flaky.commit_offsets(group, expected, offsets)).await
     }
 
