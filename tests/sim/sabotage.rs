@@ -42,12 +42,20 @@ pub(crate) enum Sabotage {
     EndTooFar,
     /// Offsets are stored whatever has become of the group meanwhile.
     GroupUnchecked,
+    /// A group's state is stored over whatever is there.
+    GroupOverwritten,
+    /// Nobody notices members that fall silent.
+    GroupsUnswept,
     /// A commit of offsets is confirmed and did not happen.
     OffsetsLost,
+    /// Offsets are stored lower than they were committed.
+    OffsetsLow,
+    /// Offsets are stored higher than they were committed.
+    OffsetsHigh,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Sabotage; 17] = [
+    pub(crate) const ALL: [Sabotage; 21] = [
         Sabotage::OffsetTwice,
         Sabotage::OffsetSkipped,
         Sabotage::OffsetMistold,
@@ -64,7 +72,11 @@ impl Sabotage {
         Sabotage::EndGoesBack,
         Sabotage::EndTooFar,
         Sabotage::GroupUnchecked,
+        Sabotage::GroupOverwritten,
+        Sabotage::GroupsUnswept,
         Sabotage::OffsetsLost,
+        Sabotage::OffsetsLow,
+        Sabotage::OffsetsHigh,
     ];
 
     /// What judges say of it, each for a rule of its own: all of this must be said, though not in one seed.
@@ -85,7 +97,11 @@ impl Sabotage {
             Sabotage::EndGoesBack => &["is outside", "said that"],
             Sabotage::EndTooFar => &["said that"],
             Sabotage::GroupUnchecked => &["was accepted after"],
-            Sabotage::OffsetsLost => &["is gone|is not the last commit"],
+            Sabotage::GroupOverwritten => &["has two owners"],
+            Sabotage::GroupsUnswept => &["has not settled", "nobody was given"],
+            Sabotage::OffsetsLost => &["is gone"],
+            Sabotage::OffsetsLow => &["went back"],
+            Sabotage::OffsetsHigh => &["were skipped"],
         }
     }
 
@@ -122,7 +138,11 @@ impl Sabotage {
             | Sabotage::EndGoesBack
             | Sabotage::EndTooFar
             | Sabotage::GroupUnchecked
-            | Sabotage::OffsetsLost => decide,
+            | Sabotage::GroupOverwritten
+            | Sabotage::GroupsUnswept
+            | Sabotage::OffsetsLost
+            | Sabotage::OffsetsLow
+            | Sabotage::OffsetsHigh => decide,
         }
     }
 
