@@ -69,7 +69,10 @@ impl Book {
             return Some(format!("generation {newest} had begun"));
         }
         let later = self.owners.range(((kind, log), generation + 1)..=((kind, log), i32::MAX));
-        later.map(|((_, given), owner)| (given, owner)).find(|(_, owner)| *owner != id).map(|(given, owner)| format!("{owner} had it in {given}"))
+        later
+            .map(|((_, given), owner)| (given, owner))
+            .find(|(_, owner)| *owner != id)
+            .map(|(given, owner)| format!("{owner} had it in {given}"))
     }
 
     pub(crate) fn accepted(&mut self, kind: Kind, log: TopicPartition, offset: Offset) {

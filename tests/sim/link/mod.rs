@@ -10,7 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use yaks::clock::Ids as _;
 use yaks::metastore::flaky::Flaky;
-use yaks::metastore::{CommittedOffset, Decide, GroupVersion, Groups as _, Log, LogView, MetaError, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
+use yaks::metastore::{
+    CommittedOffset, Decide, GroupVersion, Groups as _, Log, LogView, MetaError, Result, Round, RoundLimits, RoundReport, SegmentQuery,
+    WriteEvent,
+};
 use yaks::partition::{BatchVerdict, ObjectVerdict, RejectReason};
 use yaks::store::{ObjectBody, ObjectStore as _};
 use yaks::tasks::Tasks;

@@ -101,8 +101,7 @@ impl Groups for Link {
     }
 
     async fn store_group(&self, group: &GroupId, expected: GroupVersion, change: &GroupChange) -> Result<Option<GroupVersion>> {
-        let overwrites = self.sabotaged(Sabotage::GroupOverwritten, 300);
-        let expected = if overwrites { self.present_version(group).await } else { expected };
+        let expected = if self.world.sabotage == Sabotage::GroupOverwritten { self.present_version(group).await } else { expected };
         self.through(self.flaky.store_group(group, expected, change)).await
     }
 

@@ -14,21 +14,25 @@ use crate::agent::Agent;
 use crate::consumers::check_answer;
 use crate::sights::Sight;
 
-/// Fetches of one log in a row.
-const FETCHES: usize = 30;
+/// Most fetches of one log in a row; some agents give little at a time.
+const FETCHES: usize = 1_000;
 
 impl Member {
-    /// Reads one log of its own and perhaps commits; false if it has to join again.
+    /// Reads one log of its own, in the end all, and perhaps commits; false if it has to join again.
     pub(super) async fn work(&mut self, agent: &Agent, share: &Share) -> bool {
-        let owned: Vec<TopicPartition> = share.owned.iter().copied().collect();
-        if owned.is_empty() {
-            return true;
+        let mut logs: Vec<TopicPartition> = share.owned.iter().copied().collect();
+        if !self.world.is_ending() && !logs.is_empty() {
+            logs = vec![*self.dice.pick(&logs)];
         }
-        let log = *self.dice.pick(&owned);
-        let Some(from) = self.position(agent, log).await else { return true };
-        let next = self.read(agent, log, from).await;
-        self.positions.insert(log, next);
-        next == Offset(0) || self.dice.chance(400) || self.commit(agent, share, log, next).await
+        for log in logs {
+            let Some(from) = self.position(agent, log).await else { continue };
+            let next = self.read(agent, log, from).await;
+            self.positions.insert(log, next);
+            if next > Offset(0) && !self.dice.chance(400) && !self.commit(agent, share, log, next).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Where it goes on; at first where its group has come to.
@@ -95,7 +99,7 @@ impl Member {
     /// Commits of a life that is over, or of a generation, that arrive late: they say how far it had come.
     pub(super) fn send_late(&self, share: &Share, positions: &BTreeMap<TopicPartition, Offset>) {
         let positions: Vec<(TopicPartition, Offset)> = positions.iter().map(|(log, offset)| (*log, *offset)).collect();
-        for number in 0..if positions.is_empty() { 0 } else { self.dice.below(4) } {
+        for number in 0..if positions.is_empty() { 0 } else { self.dice.below(5) } {
             let (log, offset) = *self.dice.pick(&positions);
             let late = self.dice.millis(0, 2_500);
             let name = format!("{} (late {number})", self.name);
