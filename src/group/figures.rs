@@ -1,6 +1,6 @@
-//! What groups cost, on Postgres. Not a test: prints figures.
+//! What groups cost, on Postgres. Not a test: prints figures (docs/PERFORMANCE.md, Groups).
 //!
-//! `YAKS_TEST_POSTGRES_FSYNC=on cargo test --release --lib group::figures -- --ignored --nocapture --test-threads=1`
+//! `YAKS_TEST_POSTGRES_FSYNC=on cargo test --lib group::figures -- --ignored --nocapture --test-threads=1`
 
 #[allow(unreachable_pub, clippy::duplicate_mod, clippy::expect_used, clippy::panic, reason = "shared with the integration tests")]
 #[path = "../../tests/support/postgres.rs"]
@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::classic::{Join, Protocol, Sync};
+use super::consumer::{Assignment, Heartbeat};
 use super::tests::settings;
 use super::{Committer, Coordinator, CoordinatorParts, GroupError, GroupSettings};
 use crate::clock::{RandomIds, SystemClock};
@@ -122,6 +123,52 @@ fn print(what: &str, mut times: Vec<Duration>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]
+async fn first_members() {
+    let world = World::start(1, settings()).await;
+    let coordinator = &world.agents[0];
+    world.metastore.create_topic(TopicId([1; 16]), &TopicName::parse("t").expect("legal"), 10, &BTreeMap::new()).await.expect("created");
+    let mut beside = world.beside().await;
+    let (mut classic, mut consumer) = (Vec::new(), Vec::new());
+    let before = settled(&mut beside).await;
+    for number in 0..100 {
+        let start = Instant::now();
+        settle(coordinator, &group(number)).await;
+        classic.push(start.elapsed());
+    }
+    let between = settled(&mut beside).await;
+    for number in 100..200 {
+        let start = Instant::now();
+        let beaten = coordinator.consumer_heartbeat(&group(number), joining(coordinator)).await.expect("joined");
+        assert_eq!(beaten.assignment.map(|assignment| assignment.len()), Some(10));
+        consumer.push(start.elapsed());
+    }
+    let after = settled(&mut beside).await;
+    print("first member, classic protocol: join to assignment", classic);
+    print("first member, consumer protocol: join to assignment", consumer);
+    println!("  transactions for 100 of them, with those of the waiting time: {} and {}", between - before, after - between);
+    beside.close().await.expect("closed");
+}
+
+fn joining(coordinator: &Coordinator) -> Heartbeat {
+    Heartbeat {
+        member: coordinator.member_id("consumer"),
+        epoch: 0,
+        instance: None,
+        rack: None,
+        client_id: "consumer".into(),
+        client_host: "/127.0.0.1".into(),
+        rebalance_timeout: Some(Duration::from_mins(5)),
+        session_timeout: None,
+        names: Some(vec!["t".into()]),
+        pattern: None,
+        assignor: None,
+        owned: Some(Assignment::default()),
+        catalog: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
 async fn commits() {
     let world = World::start(1, settings()).await;
     let (coordinator, group) = (&world.agents[0], group(0));
@@ -165,7 +212,7 @@ async fn fifty_members_on_three_agents() {
     futures_util::future::join_all(members).await;
     println!("  50 members on 3 agents: {:?} after the first join, with a delay of 1 s", start.elapsed());
     let start = Instant::now();
-    let crowd = super::figures::group(1);
+    let crowd = self::group(1);
     futures_util::future::join_all((0..1_000).map(|n| settle(&world.agents[n % 3], &crowd))).await;
     println!("  1,000 members on 3 agents: {:?}", start.elapsed());
 }
@@ -187,11 +234,9 @@ async fn a_thousand_idle_groups() {
         });
         members.extend(futures_util::future::join_all(groups).await.into_iter().flatten());
     }
-    // Postgres counts late.
-    tokio::time::sleep(Duration::from_secs(12)).await;
     let mut beside = world.beside().await;
-    let (began, before) = (Instant::now(), statements(&mut beside).await);
-    let cpu = cpu_seconds(world.database.server.port);
+    let before = settled(&mut beside).await;
+    let (began, cpu) = (Instant::now(), cpu_seconds());
     let mut refused = 0;
     for _ in 0..10 {
         let round = Instant::now();
@@ -202,24 +247,24 @@ async fn a_thousand_idle_groups() {
         println!("  {} heartbeats in {:?}", members.len(), round.elapsed());
         tokio::time::sleep(Duration::from_secs(3).saturating_sub(round.elapsed())).await;
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let after = statements(&mut beside).await;
+    let share = 100.0 * (cpu_seconds() - cpu) / began.elapsed().as_secs_f64();
+    let after = settled(&mut beside).await;
+    let rate = (after - before) as f64 / began.elapsed().as_secs_f64();
     println!(
-        "  1,000 groups of 5 idle: {:.1} transactions a second, {} refused; this process and Postgres: {:.1} % of a core",
-        (after - before) as f64 / seconds,
-        refused,
-        100.0 * (cpu_seconds(world.database.server.port) - cpu) / seconds
+        "  1,000 groups of 5 idle: {rate:.1} transactions a second, {refused} refused; this process and Postgres: {share:.1} % of a core"
     );
     beside.close().await.expect("closed");
 }
 
-async fn statements(connection: &mut PgConnection) -> i64 {
+/// Transactions so far. Postgres counts late.
+async fn settled(connection: &mut PgConnection) -> i64 {
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let count = sqlx::query("SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()");
     count.fetch_one(connection).await.expect("counted").get("n")
 }
 
-/// Of this process, and of every process of PostgreSQL.
-fn cpu_seconds(_port: u16) -> f64 {
+/// Of this process, and of every process of PostgreSQL on this machine.
+fn cpu_seconds() -> f64 {
     let processes =
         std::fs::read_dir("/proc").expect("proc").filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok());
     let own = format!("{} ", std::process::id());

@@ -33,7 +33,6 @@ mod settings;
 mod state;
 mod subscription;
 mod sweep;
-
 mod topics;
 mod turns;
 mod wait;
