@@ -117,7 +117,11 @@ fn sources() -> Vec<(String, String)> {
 }
 
 fn is_test_file(name: &str) -> bool {
-    name.ends_with("_tests.rs") || name.ends_with("/tests.rs") || name.contains("/tests/") || name.contains("contract")
+    name.ends_with("_tests.rs")
+        || name.ends_with("/tests.rs")
+        || name.ends_with("/figures.rs")
+        || name.contains("/tests/")
+        || name.contains("contract")
 }
 
 /// The file without comments, and without what follows its `#[cfg(test)]`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::GroupError;
 use super::consumer::{self, Beaten, Catalog, ConsumerDescription, Heartbeat, LEAVES, LEFT_FOR_NOW};
-use super::coordinator::{Coordinator, Inner, check_length, check_name};
+use super::coordinator::{Coordinator, Inner, NAME_MAX, check_length, check_name};
 use super::drive::decode;
 use super::effect::{Effect, Reply};
 use super::event::Event;
@@ -87,7 +87,7 @@ impl Inner {
 }
 
 fn check_member_name(member: &MemberId) -> Result<(), GroupError> {
-    if member.0.is_empty() || member.0.len() > super::coordinator::NAME_MAX || member.0.contains('\0') {
+    if member.0.is_empty() || member.0.len() > NAME_MAX || member.0.contains('\0') {
         return Err(GroupError::InvalidRequest("the member id is empty, too long, or holds what it cannot"));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! A group with members changes its protocol (KIP-848, online migration): upwards when the first member of the consumer protocol joins, downwards when
 //! the last one goes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::classic::{self, CONSUMER_PROTOCOL, ClassicGroup, Phase};
@@ -112,7 +113,7 @@ pub(super) fn downgrade(group: &ConsumerGroup, rules: &classic::Rules, now: Time
         };
         Some((id.clone(), member))
     };
-    let members: std::collections::BTreeMap<_, _> = group.members.iter().filter_map(member).collect();
+    let members: BTreeMap<_, _> = group.members.iter().filter_map(member).collect();
     let downgraded = ClassicGroup {
         phase: Phase::Stable { deadline: None },
         since: now,

@@ -33,7 +33,6 @@ mod settings;
 mod state;
 mod subscription;
 mod sweep;
-
 mod topics;
 mod turns;
 mod wait;
@@ -46,5 +45,7 @@ pub use migrate::MigrationPolicy;
 pub use settings::{ConsumerSettings, GroupSettings};
 pub use wire::BodyError;
 
+#[cfg(test)]
+mod figures;
 #[cfg(test)]
 mod tests;

@@ -76,30 +76,16 @@ impl GroupState {
     pub(super) fn apply(self, event: &Event, rules: &Rules, now: Timestamp) -> (GroupState, Vec<Effect>) {
         match (self, event) {
             (GroupState::Classic(group), Event::Heartbeat(heartbeat)) if heartbeat.epoch == 0 => {
-                let upgraded = upgraded(&group, heartbeat, rules);
-                match upgraded.map(|new| consumer::apply(new, event, &rules.consumer, now)) {
-                    Some((new, effects)) if new.members.contains_key(&heartbeat.member) => (GroupState::Consumer(new), effects),
-                    Some((_, effects)) => (GroupState::Classic(group), effects),
-                    None => (GroupState::Classic(group), vec![Effect::Answer(Err(GroupError::NotFound))]),
-                }
+                upgrade(group, event, heartbeat, rules, now)
             }
-            (GroupState::Consumer(group), Event::Join(_)) if group.is_empty() => {
-                let new = ClassicGroup { generation: group.epoch, since: group.since, ..ClassicGroup::default() };
-                let (new, effects) = classic::apply(new, event, &rules.classic, now);
-                (if new.is_unused() { GroupState::Consumer(group) } else { GroupState::Classic(new) }, effects)
-            }
+            (GroupState::Consumer(group), Event::Join(_)) if group.is_empty() => begin_classic(group, event, rules, now),
             (GroupState::Classic(group), event) => {
                 let (group, effects) = classic::apply(group, event, &rules.classic, now);
                 (GroupState::Classic(group), effects)
             }
             (GroupState::Consumer(group), event) => {
-                let (group, mut effects) = consumer::apply(group, event, &rules.consumer, now);
-                if !(rules.migration.downgrades() && migrate::is_classic(&group)) {
-                    return (GroupState::Consumer(group), effects);
-                }
-                let (group, more) = migrate::downgrade(&group, &rules.classic, now);
-                effects.extend(more);
-                (GroupState::Classic(group), effects)
+                let (group, effects) = consumer::apply(group, event, &rules.consumer, now);
+                downgrade_if_due(group, effects, rules, now)
             }
         }
     }
@@ -178,6 +164,16 @@ impl GroupState {
     }
 }
 
+/// Somebody of the consumer protocol joins a classic group, which changes only if it lets them in.
+fn upgrade(group: ClassicGroup, event: &Event, heartbeat: &Heartbeat, rules: &Rules, now: Timestamp) -> (GroupState, Vec<Effect>) {
+    let Some(upgraded) = upgraded(&group, heartbeat, rules) else {
+        return (GroupState::Classic(group), vec![Effect::Answer(Err(GroupError::NotFound))]);
+    };
+    let (new, effects) = consumer::apply(upgraded, event, &rules.consumer, now);
+    let joined = new.members.contains_key(&heartbeat.member);
+    (if joined { GroupState::Consumer(new) } else { GroupState::Classic(group) }, effects)
+}
+
 /// The group as one of the consumer protocol, if it may become one.
 fn upgraded(group: &ClassicGroup, heartbeat: &Heartbeat, rules: &Rules) -> Option<ConsumerGroup> {
     if group.is_unused() {
@@ -185,4 +181,20 @@ fn upgraded(group: &ClassicGroup, heartbeat: &Heartbeat, rules: &Rules) -> Optio
     }
     let catalog = heartbeat.catalog.as_deref().filter(|_| rules.migration.upgrades())?;
     migrate::upgrade(group, catalog)
+}
+
+/// Somebody of the classic protocol joins an empty group, which changes only if it lets them in.
+fn begin_classic(group: ConsumerGroup, event: &Event, rules: &Rules, now: Timestamp) -> (GroupState, Vec<Effect>) {
+    let new = ClassicGroup { generation: group.epoch, since: group.since, ..ClassicGroup::default() };
+    let (new, effects) = classic::apply(new, event, &rules.classic, now);
+    (if new.is_unused() { GroupState::Consumer(group) } else { GroupState::Classic(new) }, effects)
+}
+
+fn downgrade_if_due(group: ConsumerGroup, mut effects: Vec<Effect>, rules: &Rules, now: Timestamp) -> (GroupState, Vec<Effect>) {
+    if !(rules.migration.downgrades() && migrate::is_classic(&group)) {
+        return (GroupState::Consumer(group), effects);
+    }
+    let (group, more) = migrate::downgrade(&group, &rules.classic, now);
+    effects.extend(more);
+    (GroupState::Classic(group), effects)
 }

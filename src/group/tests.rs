@@ -36,7 +36,7 @@ struct World {
     tasks: Tasks,
 }
 
-fn settings() -> GroupSettings {
+pub(super) fn settings() -> GroupSettings {
     GroupSettings {
         min_session_timeout: Duration::from_secs(6),
         max_session_timeout: Duration::from_mins(30),
@@ -319,6 +319,45 @@ async fn many_join_at_once_on_several_agents() {
     let last = joined.iter().map(|joined| joined.generation).max();
     assert!(joined.iter().all(|joined| Some(joined.generation) == last), "one generation");
     assert_eq!(joined.iter().filter(|joined| !joined.members.is_empty()).count(), 1, "one leader");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_and_never_syncs_is_removed_though_it_lives() {
+    let world = World::new(2);
+    let ((mut a, mut b, generation), mut c) = (pair(&world).await, world.member(0, "c"));
+    let again = async |client: &mut Client| {
+        client.beats_until_it_rebalances(generation).await;
+        client.is_assigned().await
+    };
+    let (_, _, silent) = tokio::join!(again(&mut a), again(&mut b), c.joins());
+    let began = Instant::now();
+    let living = async {
+        while c.beats(silent.generation).await != Err(GroupError::UnknownMember) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    };
+    let again = async |client: &mut Client| {
+        client.beats_until_it_rebalances(silent.generation).await;
+        client.is_assigned().await
+    };
+    let (one, other, ()) = tokio::join!(again(&mut a), again(&mut b), living);
+    assert!((REBALANCE..REBALANCE + Duration::from_secs(6)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!((one.generation, one.members.len() + other.members.len()), (other.generation, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_join_at_once_and_one_more_is_too_many() {
+    let world = World::with(3, GroupSettings { initial_rebalance_delay: Duration::from_secs(1), ..settings() }, true);
+    let mut clients: Vec<Client> = (0..1_000).map(|n| world.member(n % 3, &format!("m{n}"))).collect();
+    let began = Instant::now();
+    let joined = futures_util::future::join_all(clients.iter_mut().map(Client::is_assigned)).await;
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+    let last = joined.iter().map(|joined| joined.generation).max().expect("a generation");
+    assert!(joined.iter().all(|joined| joined.generation == last), "one generation");
+    assert_eq!(joined.iter().filter(|joined| !joined.members.is_empty()).count(), 1, "one leader");
+    let late = world.member(0, "late");
+    assert_eq!(late.coordinator.join(&group(), late.join()).await, Err(GroupError::GroupFull));
+    assert_eq!((clients[0].beats(last).await, clients[999].beats(last).await), (Ok(()), Ok(())));
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,12 +21,12 @@ use super::broker::Broker;
 use super::dispatch::Stopwatch;
 use super::error::{self, Asked, NamedBy};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
-use super::topic_configs::ProduceOffsets;
+use super::topic_configs::{ProduceOffsets, TopicSettings};
 use super::topics::{Found, Key};
 use crate::produce::{Appended, NewBatch, Producer, Ticket, Wait};
 use crate::protocol::{Request, codec};
-use crate::records::batch::{self, BatchLimits};
-use crate::records::for_each_record;
+use crate::records::batch::{self, BatchError, BatchLimits};
+use crate::records::{for_each_record, recompress};
 use crate::types::{BatchSummary, Offset, Timestamp, TopicId, TopicName, TopicPartition};
 
 /// The first version that may bring zstd (KIP-110).
@@ -212,16 +212,14 @@ fn check_partition(
     let limits =
         BatchLimits { max_bytes: settings.max_message_bytes.unwrap_or(broker.config.message_max_bytes), zstd: version >= ZSTD_SINCE };
     let bytes = sent.records.clone().unwrap_or_default();
-    let summary = batch::check(&bytes, &limits).map_err(|refused| {
-        broker.parts.produce.rejected(error::batch_reason(&refused));
-        Refused::new(error::batch(&refused), refused.to_string())
-    })?;
+    let summary = batch::check(&bytes, &limits).map_err(|refused| refuse_batch(broker, &refused))?;
     if summary.producer.is_some_and(|producer| producer.transactional) {
         return Err(Refused::new(ResponseError::InvalidTxnState, "transactions are not served"));
     }
     if settings.needs_keys {
         check_keys(&bytes)?;
     }
+    let (bytes, summary) = compressed(settings, bytes, summary, &limits).map_err(|refused| refuse_batch(broker, &refused))?;
     let now = broker.parts.clock.now();
     let (bytes, summary, append_time) = if settings.log_append_time {
         let (bytes, summary) = batch::with_append_time(&bytes, &summary, now);
@@ -232,6 +230,26 @@ fn check_partition(
     };
     let log = TopicPartition::new(found.topic.id, sent.index);
     Ok((NewBatch { log, summary, bytes, wait: wait(broker, found, &summary) }, append_time))
+}
+
+fn refuse_batch(broker: &Broker, refused: &BatchError) -> Refused {
+    broker.parts.produce.rejected(error::batch_reason(refused));
+    Refused::new(error::batch(refused), refused.to_string())
+}
+
+/// The batch as the topic's `compression.type` wants it; it must fit then, too.
+fn compressed(
+    settings: &TopicSettings,
+    bytes: Bytes,
+    summary: BatchSummary,
+    limits: &BatchLimits,
+) -> Result<(Bytes, BatchSummary), BatchError> {
+    let Some(wanted) = settings.compression else { return Ok((bytes, summary)) };
+    let (bytes, summary) = recompress(&bytes, &summary, wanted)?;
+    if summary.len > limits.max_bytes {
+        return Err(BatchError::TooLarge { given: bytes.len(), limit: limits.max_bytes });
+    }
+    Ok((bytes, summary))
 }
 
 /// When the batch is answered. Only the verdict tells whether an idempotent producer's batch is a duplicate or out of order.

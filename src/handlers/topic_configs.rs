@@ -2,6 +2,8 @@
 
 use super::configs::{Config, Kind, Table, Values};
 use crate::metastore::Configs;
+use crate::records::Compression;
+use crate::records::batch::Codec;
 
 /// Kafka's default of `max.message.bytes`.
 pub const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
@@ -11,6 +13,9 @@ const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const TIMESTAMP_BEFORE: &str = "message.timestamp.before.max.ms";
 const TIMESTAMP_AFTER: &str = "message.timestamp.after.max.ms";
 const CLEANUP_POLICY: &str = "cleanup.policy";
+const COMPRESSION_TYPE: &str = "compression.type";
+const GZIP_LEVEL: &str = "compression.gzip.level";
+const ZSTD_LEVEL: &str = "compression.zstd.level";
 const MIN_COMPACTION_LAG: &str = "min.compaction.lag.ms";
 const MAX_COMPACTION_LAG: &str = "max.compaction.lag.ms";
 pub(super) const PRODUCE_OFFSETS: &str = "yaks.produce.offsets";
@@ -18,7 +23,6 @@ pub(super) const PRODUCE_OFFSETS: &str = "yaks.produce.offsets";
 const FOREVER: &str = "9223372036854775807";
 const NO_EFFECT: &str = "Accepted for compatibility; without effect, since records live in an object store.";
 const NO_TIERS: &str = "all records live in an object store already, there is no second tier";
-const AS_PRODUCED: &str = "batches are kept as their producer compressed them; set compression.type in the producer";
 
 /// Those of Apache Kafka, and our own.
 pub(super) const TOPIC: Table = Table { resource: "topic", configs: TOPIC_CONFIGS, together };
@@ -28,19 +32,25 @@ const TOPIC_CONFIGS: &[Config] = &[
         CLEANUP_POLICY,
         Values::ListOf(&["delete", "compact"]),
         "delete",
-        "What becomes of old records. With compact, records need keys. Old records are kept until retention and compaction are served.",
+        "What becomes of old records. With compact, records need keys. Kept, without effect on old records yet: neither retention nor compaction is served.",
     )
     .broker("log.cleanup.policy"),
-    Config::new("compression.gzip.level", Values::Int(-1, 9), "-1", NO_EFFECT).broker("compression.gzip.level"),
-    Config::new("compression.lz4.level", Values::Int(1, 17), "9", NO_EFFECT).broker("compression.lz4.level"),
-    Config::new("compression.type", Values::Only(Kind::String, AS_PRODUCED), "producer", "Batches are kept as their producer compressed them.")
-        .broker("compression.type"),
-    Config::new("compression.zstd.level", Values::Int(-131_072, 22), "3", NO_EFFECT).broker("compression.zstd.level"),
+    Config::new(GZIP_LEVEL, Values::Int(-1, 9), "-1", "The level where compression.type is gzip.").broker("compression.gzip.level"),
+    Config::new("compression.lz4.level", Values::Int(1, 17), "9", "Accepted for compatibility; without effect: there is one level.")
+        .broker("compression.lz4.level"),
+    Config::new(
+        COMPRESSION_TYPE,
+        Values::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
+        "producer",
+        "How batches are compressed in the log: as their producer did it, or anew by the agent that takes them.",
+    )
+    .broker("compression.type"),
+    Config::new(ZSTD_LEVEL, Values::Int(-131_072, 22), "3", "The level where compression.type is zstd.").broker("compression.zstd.level"),
     Config::new(
         "delete.retention.ms",
         Values::Long(0),
         "86400000",
-        "How long the mark of a deleted key is kept in a compacted topic. Kept for when compaction is served.",
+        "How long the mark of a deleted key is kept in a compacted topic. Kept, without effect yet: compaction is not served.",
     )
     .broker("log.cleaner.delete.retention.ms"),
     Config::new("file.delete.delay.ms", Values::Long(0), "60000", NO_EFFECT).broker("log.segment.delete.delay.ms"),
@@ -57,7 +67,7 @@ const TOPIC_CONFIGS: &[Config] = &[
         MAX_COMPACTION_LAG,
         Values::Long(1),
         FOREVER,
-        "The longest time a record may wait for compaction. Kept for when compaction is served.",
+        "The longest time a record may wait for compaction. Kept, without effect yet: compaction is not served.",
     )
     .broker("log.cleaner.max.compaction.lag.ms"),
     Config::new(MAX_MESSAGE_BYTES, Values::Int(0, i32::MAX), "1048588", "The largest batch, in bytes, after compression.")
@@ -82,14 +92,14 @@ const TOPIC_CONFIGS: &[Config] = &[
         "min.cleanable.dirty.ratio",
         Values::Ratio,
         "0.5",
-        "The share of a log that must be uncompacted before it is compacted. Kept for when compaction is served.",
+        "The share of a log that must be uncompacted before it is compacted. Kept, without effect yet: compaction is not served.",
     )
     .broker("log.cleaner.min.cleanable.ratio"),
     Config::new(
         MIN_COMPACTION_LAG,
         Values::Long(0),
         "0",
-        "The shortest time a record stays uncompacted. Kept for when compaction is served.",
+        "The shortest time a record stays uncompacted. Kept, without effect yet: compaction is not served.",
     )
     .broker("log.cleaner.min.compaction.lag.ms"),
     Config::new(
@@ -107,14 +117,14 @@ const TOPIC_CONFIGS: &[Config] = &[
         "retention.bytes",
         Values::Long(-1),
         "-1",
-        "How large a partition may grow before its oldest records go; -1 without limit. Kept for when retention is served; until then use DeleteRecords.",
+        "How large a partition may grow before its oldest records go; -1 without limit. Kept, without effect yet: retention is not served; use DeleteRecords.",
     )
     .broker("log.retention.bytes"),
     Config::new(
         "retention.ms",
         Values::Long(-1),
         "604800000",
-        "How long records are kept; -1 for ever. Kept for when retention is served; until then use DeleteRecords.",
+        "How long records are kept; -1 for ever. Kept, without effect yet: retention is not served; use DeleteRecords.",
     )
     .broker_default("log.retention.hours", "168"),
     Config::new("segment.bytes", Values::Int(14, i32::MAX), "1073741824", NO_EFFECT).broker("log.segment.bytes"),
@@ -159,6 +169,8 @@ pub(super) struct TopicSettings {
     pub(super) deletes: bool,
     pub(super) timestamp_before_ms: i64,
     pub(super) timestamp_after_ms: i64,
+    /// `None`: as the producer did it.
+    pub(super) compression: Option<Compression>,
     /// `None`: the agent's.
     pub(super) produce_offsets: Option<ProduceOffsets>,
 }
@@ -176,6 +188,7 @@ impl TopicSettings {
             deletes: policy("delete"),
             timestamp_before_ms: number(TIMESTAMP_BEFORE).unwrap_or(i64::MAX),
             timestamp_after_ms: number(TIMESTAMP_AFTER).unwrap_or(3_600_000),
+            compression: text(COMPRESSION_TYPE).and_then(|name| compression(name, number)),
             produce_offsets: match text(PRODUCE_OFFSETS) {
                 Some("deferred") => Some(ProduceOffsets::Deferred),
                 Some("verdict") => Some(ProduceOffsets::Verdict),
@@ -183,6 +196,20 @@ impl TopicSettings {
             },
         }
     }
+}
+
+/// Of a name that `compression.type` can have.
+fn compression(name: &str, number: impl Fn(&str) -> Option<i64>) -> Option<Compression> {
+    let level = |name: &str| number(name).and_then(|level| i32::try_from(level).ok());
+    let (codec, level) = match name {
+        "uncompressed" => (Codec::None, None),
+        "gzip" => (Codec::Gzip, level(GZIP_LEVEL)),
+        "snappy" => (Codec::Snappy, None),
+        "lz4" => (Codec::Lz4, None),
+        "zstd" => (Codec::Zstd, level(ZSTD_LEVEL)),
+        _producer => return None,
+    };
+    Some(Compression { codec, level })
 }
 
 #[cfg(test)]
@@ -221,7 +248,7 @@ mod tests {
             ("retention.ms", "-2"),
             ("retention.ms", "soon"),
             ("max.message.bytes", "2147483648"),
-            ("compression.type", "lz4"),
+            ("compression.type", "brotli"),
             ("remote.storage.enable", "true"),
             ("min.cleanable.dirty.ratio", "NaN"),
             ("preallocate", "yes"),
@@ -239,5 +266,9 @@ mod tests {
         assert_eq!((settings.max_message_bytes, settings.needs_keys), (Some(7), true));
         assert_eq!(settings.produce_offsets, Some(ProduceOffsets::Deferred));
         assert!(!TopicSettings::of(&Configs::new()).needs_keys);
+        let compression = |set: &[(&str, &str)]| TopicSettings::of(&configs(set)).compression;
+        assert_eq!((compression(&[]), compression(&[("compression.type", "producer")])), (None, None));
+        let zstd = [("compression.type", "zstd"), ("compression.zstd.level", "-7"), ("compression.gzip.level", "9")];
+        assert_eq!(compression(&zstd), Some(Compression { codec: Codec::Zstd, level: Some(-7) }));
     }
 }

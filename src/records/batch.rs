@@ -222,7 +222,7 @@ fn check_producer(header: &BatchHeader) -> Result<Option<ProducerStamp>, BatchEr
 }
 
 /// Hops from record to record by their lengths. A batch that lies about its count would stop every consumer behind it.
-fn check_records(mut records: &[u8], count: i32) -> Result<(), BatchError> {
+pub(super) fn check_records(mut records: &[u8], count: i32) -> Result<(), BatchError> {
     for _ in 0..count {
         let len = varint::take_signed(&mut records).and_then(|len| usize::try_from(len).ok());
         records = len.and_then(|len| records.get(len..)).ok_or(BatchError::Records)?;
@@ -242,6 +242,23 @@ pub fn with_append_time(bytes: &Bytes, summary: &BatchSummary, now: Timestamp) -
         stamped[17..21].copy_from_slice(&crc.to_be_bytes());
     }
     (stamped.freeze(), BatchSummary { max_timestamp: now, ..*summary })
+}
+
+/// Puts length, codec and CRC right after the records were replaced.
+pub(super) fn set_payload(batch: &mut [u8], codec: Codec) {
+    let codec = match codec {
+        Codec::None => 0,
+        Codec::Gzip => 1,
+        Codec::Snappy => 2,
+        Codec::Lz4 => 3,
+        Codec::Zstd => 4,
+    };
+    let attributes = u16::from_be_bytes(array(batch, 21)) & !CODEC_MASK | codec;
+    let len = (batch.len() - LOG_OVERHEAD) as i32;
+    batch[8..12].copy_from_slice(&len.to_be_bytes());
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// The first [`PREFIX_LEN`] bytes of a batch as a consumer is to see them: with its base offset and leader epoch 0.

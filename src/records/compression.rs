@@ -1,8 +1,9 @@
-//! Readers over compressed records. They stream: however much a few bytes unfold to, only a small buffer is held.
+//! Records compressed and read again. Readers stream: however much a few bytes unfold to, only a small buffer is held.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write as _};
 
 use super::batch::Codec;
+use super::recompress::Compression;
 
 /// Bytes that one batch may unfold to before reading it is refused.
 const UNFOLDED_MAX: u64 = 1 << 30;
@@ -19,9 +20,43 @@ pub(super) fn reader(codec: Codec, payload: &[u8]) -> io::Result<Box<dyn Read + 
     Ok(Box::new(BufReader::new(inner.take(UNFOLDED_MAX))))
 }
 
+/// The payload of a batch with these records.
+pub(super) fn compress(compression: Compression, records: &[u8]) -> io::Result<Vec<u8>> {
+    match compression.codec {
+        Codec::None => Ok(records.to_vec()),
+        Codec::Gzip => {
+            let level =
+                compression.level.and_then(|level| u32::try_from(level).ok()).map_or_else(Default::default, flate2::Compression::new);
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), level);
+            out.write_all(records)?;
+            out.finish()
+        }
+        Codec::Snappy => xerial(records),
+        Codec::Lz4 => {
+            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            out.write_all(records)?;
+            Ok(out.finish()?)
+        }
+        Codec::Zstd => zstd::stream::encode_all(records, compression.level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
+    }
+}
+
 /// What snappy-java, and so the Java client, puts in front of its blocks: magic, then version and compatible version.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER: usize = 16;
+
+const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+const XERIAL_BLOCK: usize = 32 << 10;
+
+fn xerial(records: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = [XERIAL_MAGIC, &XERIAL_VERSIONS].concat();
+    for block in records.chunks(XERIAL_BLOCK) {
+        let block = snap::raw::Encoder::new().compress_vec(block)?;
+        out.extend((block.len() as u32).to_be_bytes());
+        out.extend(block);
+    }
+    Ok(out)
+}
 
 fn snappy(payload: &[u8]) -> io::Result<Box<dyn Read + '_>> {
     if !payload.starts_with(XERIAL_MAGIC) {

@@ -11,6 +11,8 @@ pub mod batch;
 mod compression;
 pub mod object;
 mod reading;
+mod recompress;
 pub(crate) mod varint;
 
 pub use reading::{RecordHead, first_record_since, for_each_record, newest_record};
+pub use recompress::{Compression, recompress};

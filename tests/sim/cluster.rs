@@ -10,9 +10,10 @@ use yaks::oracle::history::Promise;
 
 use crate::agent::Agent;
 use crate::consumers::Tailer;
+use crate::members::{Kind, Member};
 use crate::producers::Client;
 use crate::world::World;
-use crate::{incidents, judge};
+use crate::{group_book, incidents, judge};
 
 pub(crate) async fn simulate(world: &Arc<World>) {
     world.trace.note("world", format_args!("{:?}", world.plan));
@@ -32,6 +33,7 @@ pub(crate) async fn simulate(world: &Arc<World>) {
     // What nobody waits for any longer has its time too.
     let settled = (healed + incidents::settling(world)).max(Instant::now() + world.plan.park_for + Duration::from_secs(5));
     tokio::time::sleep_until(settled).await;
+    group_book::judge(world).await;
     world.over.cancel();
     tokio::time::sleep(Duration::from_secs(1)).await;
     judge::judge(world).await;
@@ -49,6 +51,11 @@ fn start_clients(world: &Arc<World>) -> yaks::tasks::Tasks {
     }
     for number in 0..plan.tailers {
         world.tasks.spawn("tailer", Tailer::new(world, number).run());
+    }
+    for kind in Kind::ALL {
+        for number in 0..plan.members_of(kind) {
+            world.tasks.spawn("member", Member::new(world, kind, number).run());
+        }
     }
     producers
 }

@@ -182,7 +182,7 @@ impl Tailer {
 }
 
 /// The records from the wanted offset on: without gaps, below the end.
-fn check_answer(log: &FetchLog, fetched: &Fetched) -> Result<Vec<Observed>, String> {
+pub(crate) fn check_answer(log: &FetchLog, fetched: &Fetched) -> Result<Vec<Observed>, String> {
     let Head { high_watermark, .. } = fetched.head;
     let set = records::read(&fetched.records)?;
     if set.records.len() as u64 != fetched.record_count {

@@ -40,10 +40,22 @@ pub(crate) enum Sabotage {
     EndGoesBack,
     /// Readers are told that a log ends later than it does.
     EndTooFar,
+    /// Offsets are stored whatever has become of the group meanwhile.
+    GroupUnchecked,
+    /// A group's state is stored over whatever is there.
+    GroupOverwritten,
+    /// Nobody notices members that fall silent.
+    GroupsUnswept,
+    /// A commit of offsets is confirmed and did not happen.
+    OffsetsLost,
+    /// Offsets are stored lower than they were committed.
+    OffsetsLow,
+    /// Offsets are stored higher than they were committed.
+    OffsetsHigh,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Sabotage; 15] = [
+    pub(crate) const ALL: [Sabotage; 21] = [
         Sabotage::OffsetTwice,
         Sabotage::OffsetSkipped,
         Sabotage::OffsetMistold,
@@ -59,6 +71,12 @@ impl Sabotage {
         Sabotage::BitFlipped,
         Sabotage::EndGoesBack,
         Sabotage::EndTooFar,
+        Sabotage::GroupUnchecked,
+        Sabotage::GroupOverwritten,
+        Sabotage::GroupsUnswept,
+        Sabotage::OffsetsLost,
+        Sabotage::OffsetsLow,
+        Sabotage::OffsetsHigh,
     ];
 
     /// What judges say of it, each for a rule of its own: all of this must be said, though not in one seed.
@@ -78,6 +96,12 @@ impl Sabotage {
             Sabotage::BitFlipped => &["wrong CRC", "cannot be read"],
             Sabotage::EndGoesBack => &["is outside", "said that"],
             Sabotage::EndTooFar => &["said that"],
+            Sabotage::GroupUnchecked => &["was accepted after"],
+            Sabotage::GroupOverwritten => &["has two owners"],
+            Sabotage::GroupsUnswept => &["has not settled", "nobody was given"],
+            Sabotage::OffsetsLost => &["is gone"],
+            Sabotage::OffsetsLow => &["went back"],
+            Sabotage::OffsetsHigh => &["were skipped"],
         }
     }
 
@@ -112,7 +136,13 @@ impl Sabotage {
             | Sabotage::PutLost
             | Sabotage::BitFlipped
             | Sabotage::EndGoesBack
-            | Sabotage::EndTooFar => decide,
+            | Sabotage::EndTooFar
+            | Sabotage::GroupUnchecked
+            | Sabotage::GroupOverwritten
+            | Sabotage::GroupsUnswept
+            | Sabotage::OffsetsLost
+            | Sabotage::OffsetsLow
+            | Sabotage::OffsetsHigh => decide,
         }
     }
 

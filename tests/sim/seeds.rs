@@ -14,7 +14,7 @@ use crate::trace;
 use crate::world::World;
 
 /// Seeds that CI runs.
-pub(crate) const SEEDS: Range<u64> = 0..300;
+pub(crate) const SEEDS: Range<u64> = 0..200;
 
 /// Whether a run prints what it logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,9 +20,11 @@ pub(crate) enum Sight {
     SequenceWrapped,
     DeferredAnswer,
     RecordRepeated,
+    GroupRebalanced,
+    CommitRefused,
 }
 
-pub(crate) const ALL: [Sight; 14] = [
+pub(crate) const ALL: [Sight; 16] = [
     Sight::AgentKilled,
     Sight::AgentStopped,
     Sight::AgentStoodStill,
@@ -37,6 +39,8 @@ pub(crate) const ALL: [Sight; 14] = [
     Sight::SequenceWrapped,
     Sight::DeferredAnswer,
     Sight::RecordRepeated,
+    Sight::GroupRebalanced,
+    Sight::CommitRefused,
 ];
 
 /// How often each was seen.

@@ -17,7 +17,9 @@ use yaks::tasks::Tasks;
 use yaks::types::{Timestamp, TopicId, TopicName, TopicPartition};
 
 use crate::agent::Agent;
+use crate::group_book::Book;
 use crate::ledger::Ledger;
+use crate::members::Kind;
 use crate::odds::Odds;
 use crate::sabotage::Sabotage;
 use crate::sights::Sights;
@@ -90,6 +92,9 @@ pub(crate) struct Plan {
     pub(crate) sequential: u64,
     pub(crate) pipelined: u64,
     pub(crate) tailers: u64,
+    /// Members of the group of each protocol.
+    pub(crate) classics: u64,
+    pub(crate) consumers: u64,
     pub(crate) odds: Odds,
     /// Things done to the cluster: one about so often.
     pub(crate) incidents: Duration,
@@ -114,11 +119,20 @@ impl Plan {
             sequential: dice.between(1, 2),
             pipelined: dice.between(0, 2),
             tailers: dice.between(1, 3),
+            classics: 0,
+            consumers: 0,
             odds: Odds::from(dice),
             incidents: Duration::from_millis(*dice.pick(&[500, 1_500, 4_000, 60_000])),
             give_up,
             park_for,
             settings: settings(dice, give_up, park_for),
+        }
+    }
+
+    pub(crate) fn members_of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Classic => self.classics,
+            Kind::Consumer => self.consumers,
         }
     }
 
@@ -139,6 +153,8 @@ fn settings(dice: &Dice, give_up: Duration, park_for: Duration) -> BTreeMap<Stri
         ("materialize_park_ms", park_for.as_millis() as u64),
         ("fetch_read_ahead_bytes", *dice.pick(&[0, 1_000])),
         ("fetch_max_bytes", *dice.pick(&[2_000, 52_428_800])),
+        ("group_min_session_timeout_ms", 1_000),
+        ("group_initial_rebalance_delay_ms", 300),
     ];
     numbers.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect()
 }
@@ -159,6 +175,7 @@ pub(crate) struct World {
     pub(crate) sabotage: Sabotage,
     pub(crate) tasks: Tasks,
     pub(crate) ledger: Mutex<Ledger>,
+    groups: Mutex<Book>,
     /// Producers make nothing new.
     pub(crate) ending: AtomicBool,
     /// Everybody stops where he is.
@@ -172,7 +189,9 @@ impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Arc<World> {
         let clock = SimClock { start: Instant::now(), skew_millis: 0 };
         let dice = Dice::new(clock, seed);
-        let plan = Plan::from(&dice);
+        let mut plan = Plan::from(&dice);
+        let members = Dice::new(clock, seed.wrapping_add(0x6e0));
+        (plan.classics, plan.consumers) = (members.between(0, 3), members.between(0, 3));
         Arc::new(World {
             agents: Mutex::new(vec![None; plan.agents as usize + 1]),
             plan,
@@ -187,6 +206,7 @@ impl World {
             sabotage,
             tasks: Tasks::new(),
             ledger: Mutex::default(),
+            groups: Mutex::default(),
             ending: AtomicBool::new(false),
             over: CancellationToken::new(),
             seed,
@@ -211,6 +231,10 @@ impl World {
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn groups(&self) -> MutexGuard<'_, Book> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_ending(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What a request that waits is to be answered, found in the group's present state.
 
 use super::event::{Assigned, Joined, JoinedMember};
-use super::{ClassicGroup, Phase};
+use super::{ClassicGroup, Member, Phase};
 use crate::group::GroupError;
 use crate::types::MemberId;
 
@@ -49,7 +49,7 @@ impl ClassicGroup {
     pub(super) fn joined(&self, member: &MemberId) -> Option<Joined> {
         self.members.get(member)?;
         let leads = self.is_leader(member);
-        let seen = |(id, m): (&MemberId, &super::Member)| JoinedMember {
+        let seen = |(id, m): (&MemberId, &Member)| JoinedMember {
             member: id.clone(),
             instance: m.instance.clone(),
             metadata: m.metadata(self.protocol.as_deref()),

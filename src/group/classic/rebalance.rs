@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::apply::Turn;
-use super::{Gathering, Phase};
+use super::{Gathering, Member, Phase};
 use crate::group::effect::{Effect, Note};
 use crate::types::MemberId;
 
@@ -130,7 +130,7 @@ impl Turn<'_> {
     pub(super) fn vote(&self) -> Option<Arc<str>> {
         let members = &self.group.members;
         let shared = |name: &str| members.values().all(|m| m.knows(name));
-        let choice = |m: &super::Member| m.protocols.iter().find(|p| shared(&p.name)).map(|p| Arc::clone(&p.name));
+        let choice = |m: &Member| m.protocols.iter().find(|p| shared(&p.name)).map(|p| Arc::clone(&p.name));
         let mut votes: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for name in members.values().filter_map(choice) {
             *votes.entry(name).or_default() += 1;

@@ -1,8 +1,9 @@
 //! One turn: a heartbeat, or time that passes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Beaten, ConsumerGroup, Heartbeat, LEAVES, LEFT_FOR_NOW, Member, Progress, Rules, subscribe};
+use super::{Assignment, Beaten, ConsumerGroup, Heartbeat, LEAVES, LEFT_FOR_NOW, Member, Progress, Rules, subscribe};
 use crate::group::GroupError;
 use crate::group::effect::{Effect, Note, Reply};
 use crate::group::event::Event;
@@ -31,7 +32,7 @@ pub(super) struct Turn<'a> {
     pub(super) group: ConsumerGroup,
     pub(super) rules: &'a Rules,
     /// Of the group.
-    pub(super) session_timeout: std::time::Duration,
+    pub(super) session_timeout: Duration,
     pub(super) now: Timestamp,
     pub(super) effects: Vec<Effect>,
 }
@@ -57,7 +58,7 @@ impl Turn<'_> {
         let before = self.group.members.get(id).map(|m| m.assigned.clone()).unwrap_or_default();
         self.retarget(heartbeat, new || subscribed);
         // Who joins owns nothing.
-        let nothing = super::Assignment::default();
+        let nothing = Assignment::default();
         let owned = if heartbeat.epoch == 0 { Some(&nothing) } else { heartbeat.owned.as_ref() };
         self.group.reconcile(id, owned, self.now);
         let member = self.group.members.get(id).ok_or(GroupError::UnknownMember)?;
@@ -123,7 +124,7 @@ impl Turn<'_> {
         if let Some(member) = self.group.members.get_mut(id) {
             member.assigned = member.assigned.filter(|log| member.target.contains(log));
             (member.progress, member.epoch, member.previous_epoch) = (Progress::Stable, 0, 0);
-            member.revoking = super::Assignment::default();
+            member.revoking = Assignment::default();
         }
         self.renew(id);
     }

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::classic::{InstanceId, Protocol};
-use crate::types::{MemberId, Timestamp, TopicId};
+use crate::types::{MemberId, Timestamp, TopicId, TopicPartition};
 
 /// The epoch of a static member that has left and may come back.
 pub const LEFT_FOR_NOW: i32 = -2;
@@ -183,7 +183,7 @@ impl Member {
     }
 
     /// What nobody else may have yet.
-    fn holds(&self, log: crate::types::TopicPartition) -> bool {
+    fn holds(&self, log: TopicPartition) -> bool {
         self.assigned.contains(log) || self.revoking.contains(log)
     }
 }

@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::{ConsumerGroup, Member};
 use crate::group::GroupError;
-use crate::types::TopicId;
+use crate::types::{MemberId, TopicId};
 
 /// The topics there are, by name, with their number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,5 +61,5 @@ fn matching<'a>(pattern: &str, catalog: &'a Catalog) -> BTreeSet<&'a Arc<str>> {
 #[derive(Debug)]
 pub(super) struct Subscribed {
     pub(super) topics: BTreeMap<Arc<str>, (TopicId, i32)>,
-    pub(super) by_member: BTreeMap<crate::types::MemberId, BTreeSet<Arc<str>>>,
+    pub(super) by_member: BTreeMap<MemberId, BTreeSet<Arc<str>>>,
 }

@@ -1,18 +1,23 @@
 //! Configurations: described, changed, and at work.
 
+use bytes::Bytes;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
     AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest, alter_configs_request,
 };
+use uuid::Uuid;
 
+use super::logs::fetch;
 use super::{World, text};
 use crate::clock::{Clock as _, SystemClock};
 use crate::handlers::configs::{Config, Values};
 use crate::handlers::group_configs::GROUP as GROUP_TABLE;
 use crate::handlers::topic_configs::TOPIC as TOPIC_TABLE;
-use crate::records::batch::build::batch;
+use crate::records::batch::build::{batch, with_records};
+use crate::records::batch::{BatchHeader, Codec};
+use crate::records::for_each_record;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -105,7 +110,7 @@ async fn what_cannot_work_is_refused_with_a_reason_and_nothing_is_changed() {
         (("retention.ms", SET, None), 42, "Null value not supported for : retention.ms"),
         (("retention.ms", APPEND, Some("1")), 40, "not a list"),
         (("retention.ms", 9, Some("1")), 42, "not an operation"),
-        (("compression.type", SET, Some("zstd")), 40, "batches are kept as their producer compressed them"),
+        (("compression.type", SET, Some("brotli")), 40, "uncompressed, zstd, lz4, snappy, gzip, producer"),
         (("remote.storage.enable", SET, Some("true")), 40, "there is no second tier"),
         (("min.compaction.lag.ms", SET, Some("9")), 40, "conflict"),
     ] {
@@ -213,6 +218,47 @@ async fn timestamps_are_the_topics_business() {
     let answer = world.produce(9, "t", 0, batch(1, 5, 1_000)).await;
     assert_eq!(answer.error_code, 0);
     assert!(answer.log_append_time_ms > 1_700_000_000_000);
+}
+
+/// The batch at `offset` of the topic `t`.
+async fn stored(world: &World, offset: i64) -> Bytes {
+    let bytes = fetch(world, 11, "t", Uuid::nil(), 0, offset).await.records.expect("records");
+    let len = BatchHeader::read(&bytes).and_then(|header| header.total_len()).expect("a batch");
+    bytes.slice(..len)
+}
+
+#[tokio::test]
+async fn batches_are_compressed_as_the_topic_says() {
+    let world = World::new();
+    world.create("t", 1, &[("compression.type", "gzip"), ("max.message.bytes", "3000")]).await;
+    let now = SystemClock.now().0;
+    assert_eq!(world.produce(9, "t", 0, batch(3, 500, now)).await.error_code, 0);
+    let codec = |bytes: &[u8]| BatchHeader::read(bytes).expect("a batch").codec().expect("known");
+    let mut codecs = Vec::new();
+    for (name, offset) in [("gzip", 3), ("snappy", 6), ("lz4", 9), ("zstd", 12), ("uncompressed", 15), ("producer", 18)] {
+        assert_eq!(world.alter_topic(&[("compression.type", SET, Some(name))]).await.0, 0);
+        let answer = world.produce(9, "t", 0, batch(3, 500, now)).await;
+        assert_eq!((answer.error_code, answer.base_offset), (0, offset), "{name}");
+        let bytes = stored(&world, offset).await;
+        codecs.push(codec(&bytes));
+        let mut records = 0;
+        let counted = for_each_record(&bytes, |_| {
+            records += 1;
+            std::ops::ControlFlow::<()>::Continue(())
+        });
+        assert_eq!((counted, records), (Ok(None), 3), "{name}");
+    }
+    assert_eq!(codecs, [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd, Codec::None, Codec::None]);
+    // The measure is that of the batch as it is stored, too.
+    assert_eq!(world.alter_topic(&[("compression.type", SET, Some("zstd"))]).await.0, 0);
+    let dense = stored(&world, 12).await;
+    let (records, sent) = (stored(&world, 15).await, batch(20, 500, now));
+    assert!(dense.len() < records.len() && sent.len() > 3_000);
+    assert_eq!(world.produce(9, "t", 0, sent).await.error_code, 10, "what is sent must fit");
+    assert_eq!(world.alter_topic(&[("compression.type", SET, Some("uncompressed")), ("max.message.bytes", SET, Some("1000"))]).await.0, 0);
+    assert_eq!(world.produce(9, "t", 0, dense.to_vec()).await.error_code, 10, "and what is stored");
+    let broken = with_records(1, now, 2, b"no snappy");
+    assert_eq!(world.produce(9, "t", 0, broken).await.error_code, 87);
 }
 
 /// A table of configurations as docs/PROTOCOL.md has it.

@@ -22,7 +22,7 @@ fn fetch_request(topic: &str, id: Uuid, partition: i32, offset: i64) -> FetchReq
     FetchRequest::default().with_max_bytes(1 << 20).with_min_bytes(1).with_max_wait_ms(0).with_topics(vec![topic])
 }
 
-async fn fetch(world: &World, version: i16, topic: &str, id: Uuid, partition: i32, offset: i64) -> PartitionData {
+pub(super) async fn fetch(world: &World, version: i16, topic: &str, id: Uuid, partition: i32, offset: i64) -> PartitionData {
     let (name, id) = if version >= 13 { ("", id) } else { (topic, Uuid::nil()) };
     let answer = world.ask(version, &fetch_request(name, id, partition, offset)).await;
     assert_eq!((answer.error_code, answer.session_id), (0, 0));

@@ -15,14 +15,14 @@ use kafka_protocol::protocol::StrBytes;
 use super::{World, frame, text, wire};
 use crate::handlers::OnDisconnect;
 
-fn group(name: &str) -> GroupId {
+pub(super) fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
 /// A consumer's subscription to the topic `t`, as version 0 of Kafka's ConsumerProtocolSubscription.
 const SUBSCRIPTION: &[u8] = b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff";
 
-fn join_request(name: &str, version: i16) -> JoinGroupRequest {
+pub(super) fn join_request(name: &str, version: i16) -> JoinGroupRequest {
     let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(SUBSCRIPTION));
     let request = JoinGroupRequest::default()
         .with_group_id(group(name))
@@ -43,7 +43,7 @@ async fn join(world: &World, name: &str, version: i16) -> JoinGroupResponse {
     world.ask(version, &request.with_member_id(first.member_id)).await
 }
 
-fn sync_request(name: &str, joined: &JoinGroupResponse, version: i16) -> SyncGroupRequest {
+pub(super) fn sync_request(name: &str, joined: &JoinGroupResponse, version: i16) -> SyncGroupRequest {
     let share = SyncGroupRequestAssignment::default().with_member_id(joined.member_id.clone()).with_assignment(Bytes::from_static(b"mine"));
     let request = SyncGroupRequest::default()
         .with_group_id(group(name))
@@ -54,7 +54,7 @@ fn sync_request(name: &str, joined: &JoinGroupResponse, version: i16) -> SyncGro
 }
 
 /// A stable group of one member: its id and generation.
-async fn stable(world: &World, name: &str) -> (StrBytes, i32) {
+pub(super) async fn stable(world: &World, name: &str) -> (StrBytes, i32) {
     let joined = join(world, name, 9).await;
     let assigned = world.ask(5, &sync_request(name, &joined, 5)).await;
     assert_eq!((assigned.error_code, &assigned.assignment[..]), (0, &b"mine"[..]));
@@ -139,7 +139,7 @@ async fn groups_are_described_and_listed_in_every_version() {
     assert_eq!(world.ask(5, &filtered(&[], &["consumer"])).await.groups.len(), 0);
 }
 
-async fn commit(world: &World, version: i16, topic: &str, member: &StrBytes, generation: i32) -> i16 {
+pub(super) async fn commit(world: &World, version: i16, topic: &str, member: &StrBytes, generation: i32) -> i16 {
     let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(5);
     let topic = OffsetCommitRequestTopic::default().with_name(wire(topic)).with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default().with_group_id(group("g")).with_generation_id_or_member_epoch(generation);

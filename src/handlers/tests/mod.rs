@@ -1,6 +1,7 @@
 //! Handlers on real rooms in memory, asked as clients ask: requests are encoded and answers decoded by the kafka-protocol crate.
 
 mod admin;
+mod bad_members;
 mod configs;
 mod groups;
 mod logs;

@@ -72,7 +72,7 @@ async fn creating_what_exists_or_cannot_exist_is_refused_with_kafkas_codes() {
         (creatable("x", 1, &[]).with_replication_factor(0), 38),
         (creatable("x", 1, &[("no.such", "1")]), 40),
         (creatable("x", 1, &[("retention.ms", "soon")]), 40),
-        (creatable("x", 1, &[("compression.type", "lz4")]), 40),
+        (creatable("x", 1, &[("compression.type", "brotli")]), 40),
         (creatable("x", 2, &[]).with_assignments(vec![CreatableReplicaAssignment::default()]), 42),
     ] {
         assert_eq!(world.create_answer(topic.clone()).await.0, code, "{topic:?}");

@@ -10,17 +10,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use yaks::clock::Ids as _;
 use yaks::metastore::flaky::Flaky;
-use yaks::metastore::{Decide, Log, LogView, MetaError, PendingEvents, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
+use yaks::metastore::{
+    CommittedOffset, Decide, GroupVersion, Groups as _, Log, LogView, MetaError, PendingEvents, Result, Round, RoundLimits, RoundReport,
+    SegmentQuery, WriteEvent,
+};
 use yaks::partition::{BatchVerdict, ObjectVerdict, RejectReason};
 use yaks::store::{ObjectBody, ObjectStore as _};
 use yaks::tasks::Tasks;
-use yaks::types::{ByteRange, Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicPartition};
+use yaks::types::{ByteRange, GroupId, Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicPartition};
 
 use crate::gate::Gate;
 use crate::odds::Odds;
 use crate::sabotage::Sabotage;
 use crate::sights::Sight;
 use crate::world::{Dice, World};
+
+type Committed = (TopicPartition, CommittedOffset);
 
 /// An agent's way to the metastore.
 #[derive(Debug)]
@@ -115,6 +120,24 @@ impl Link {
             self.world.store.put(twin.object, ObjectBody::new(pieces)).await.expect("memory");
             self.world.metastore.append(&[twin]).await.expect("memory");
         }
+    }
+
+    /// `None`: it is to be confirmed and nothing else.
+    async fn spoil_commit(&self, group: &GroupId, expected: GroupVersion, offsets: &[Committed]) -> Option<(GroupVersion, Vec<Committed>)> {
+        if self.sabotaged(Sabotage::OffsetsLost, 200) {
+            return None;
+        }
+        let expected = if self.world.sabotage == Sabotage::GroupUnchecked { self.present_version(group).await } else { expected };
+        let mut offsets = offsets.to_vec();
+        let (low, high) = (self.sabotaged(Sabotage::OffsetsLow, 200), self.sabotaged(Sabotage::OffsetsHigh, 200));
+        for (_, committed) in &mut offsets {
+            committed.offset.0 += i64::from(high) - if low { committed.offset.0.min(3) } else { 0 };
+        }
+        Some((expected, offsets))
+    }
+
+    async fn present_version(&self, group: &GroupId) -> GroupVersion {
+        self.world.metastore.load_groups(std::slice::from_ref(group)).await.expect("memory").remove(0).version
     }
 
     fn decider(&self, decide: &Decide) -> Decide {

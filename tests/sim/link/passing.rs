@@ -16,6 +16,8 @@ use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
 
 use super::Link;
+use crate::group_book;
+use crate::sabotage::Sabotage;
 
 #[async_trait]
 impl Topics for Link {
@@ -81,7 +83,10 @@ impl GroupConfigs for Link {
 #[async_trait]
 impl Offsets for Link {
     async fn commit_offsets(&self, group: &GroupId, expected: GroupVersion, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<bool> {
-        self.through(self.flaky.commit_offsets(group, expected, offsets)).await
+        let Some((expected, offsets)) = self.spoil_commit(group, expected, offsets).await else { return Ok(true) };
+        let committed = self.through(self.flaky.commit_offsets(group, expected, &offsets)).await;
+        group_book::watch(&self.world, group).await;
+        committed
     }
 
     async fn committed_offsets(&self, group: &GroupId, logs: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
@@ -96,6 +101,7 @@ impl Groups for Link {
     }
 
     async fn store_group(&self, group: &GroupId, expected: GroupVersion, change: &GroupChange) -> Result<Option<GroupVersion>> {
+        let expected = if self.world.sabotage == Sabotage::GroupOverwritten { self.present_version(group).await } else { expected };
         self.through(self.flaky.store_group(group, expected, change)).await
     }
 
@@ -112,7 +118,8 @@ impl Groups for Link {
     }
 
     async fn sweep_groups(&self, sweep: GroupSweep) -> Result<Option<GroupsSwept>> {
-        self.through(self.flaky.sweep_groups(sweep)).await
+        let swept = self.through(self.flaky.sweep_groups(sweep)).await?;
+        Ok(swept.filter(|_| self.world.sabotage != Sabotage::GroupsUnswept))
     }
 
     async fn expire_groups(&self, retention: Duration, linger: Duration, limit: usize) -> Result<bool> {
