@@ -2,37 +2,71 @@
 
 use std::process::Command;
 
+use futures_util::future::join_all;
+
+use super::groups::{self, Balanced, SHORT_SESSIONS};
+use super::members::Program;
 use super::support::{Broker, Services, blocking};
 
 const SKIPPED: i32 = 77;
 
-async fn judge(client: &'static str) {
+/// All scenarios of a client, and groups of its members that come, go and die, for each of its names for a protocol.
+async fn judge(client: &'static str, protocols: &[&'static str]) {
+    if run(&[client, "--build-only"]).await.is_none() {
+        return;
+    }
     let dir = tempfile::tempdir().expect("a directory");
     let services = Services::start().await;
-    let brokers = [Broker::dev(dir.path(), &[]), Broker::agent(&services, &[])];
-    for broker in brokers {
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/run"));
-        command.args([client, "--bootstrap", &broker.address]);
-        let output = blocking(move || command.output().expect("the script")).await;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        println!("{said}");
-        assert!(output.status.success() || output.status.code() == Some(SKIPPED), "{client}:\n{said}");
-    }
+    let (dev, agents) = (Broker::dev(dir.path(), &SHORT_SESSIONS), Balanced::start(&services, 2).await);
+    let brokers = [&dev.address, &agents.address];
+    let pairs = brokers.iter().flat_map(|brokers| protocols.iter().map(move |protocol| (*brokers, *protocol)));
+    join_all(pairs.map(|(brokers, protocol)| async move {
+        groups::live(brokers, &format!("{client}-{protocol}"), Program::Script { client, protocol }).await;
+    }))
+    .await;
+    join_all(brokers.map(|brokers| async move { run(&[client, "--bootstrap", brokers]).await })).await;
+}
+
+/// What the script says, or nothing if a toolchain is missing.
+async fn run(arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/run"));
+    command.args(arguments);
+    let output = blocking(move || command.output().expect("the script")).await;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    let skipped = output.status.code() == Some(SKIPPED);
+    assert!(output.status.success() || skipped, "{arguments:?}:\n{said}");
+    (!skipped).then_some(said)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn java() {
-    judge("java").await;
+    judge("java", &["eager", "cooperative", "server"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn franz_go() {
-    judge("franz-go").await;
+    judge("franz-go", &["eager", "cooperative", "server"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sarama() {
+    judge("sarama", &["eager", "sticky", "cooperative"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_python() {
-    judge("python").await;
+    judge("python", &["eager", "sticky", "cooperative"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aiokafka() {
+    judge("aiokafka", &["eager", "sticky"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafkajs() {
+    judge("kafkajs", &["eager"]).await;
 }
 
 /// Kafka's own command-line tools, once: they are slow to start, and how yaks runs makes no difference to them.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -22,28 +24,98 @@ struct Seen {
     records: Vec<(i32, i64, String)>,
 }
 
-/// A member of the group `group` that reads the topic `t`.
-pub struct Member {
-    child: Child,
-    seen: Arc<Mutex<Seen>>,
+/// What a member is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// This test itself, with settings of librdkafka's.
+    Librdkafka(&'static [(&'static str, &'static str)]),
+    /// A program of tests/clients, and a name of its for a protocol.
+    Script { client: &'static str, protocol: &'static str },
 }
 
-impl Member {
-    /// `settings` are librdkafka's.
-    pub fn start(brokers: &str, settings: &[(&str, &str)]) -> Member {
-        let mut all = vec![format!("bootstrap.servers={brokers}")];
+impl Program {
+    /// kafkajs has none.
+    pub fn has_static_members(self) -> bool {
+        !matches!(self, Program::Script { client: "kafkajs", .. })
+    }
+
+    /// With KIP-848 a static member says that it will come back; one that died holds its name until its session ends.
+    pub fn is_told_of_restarts(self) -> bool {
+        match self {
+            Program::Librdkafka(settings) => settings.contains(&("group.protocol", "consumer")),
+            Program::Script { protocol, .. } => protocol == "server",
+        }
+    }
+}
+
+/// Whose members: of one group that reads one topic.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub brokers: String,
+    pub topic: String,
+    pub name: String,
+    pub session: Duration,
+}
+
+impl Group {
+    pub fn of(brokers: &str, name: &str) -> Group {
+        Group { brokers: brokers.to_owned(), topic: format!("topic-{name}"), name: name.to_owned(), session: Duration::from_secs(6) }
+    }
+
+    pub fn member(&self, program: Program, instance: Option<&str>) -> Member {
+        Member::start(match program {
+            Program::Librdkafka(settings) => self.librdkafka(settings, instance),
+            Program::Script { client, protocol } => self.script(client, protocol, instance),
+        })
+    }
+
+    fn librdkafka(&self, settings: &'static [(&'static str, &'static str)], instance: Option<&str>) -> Command {
+        let mut all = vec![
+            format!("bootstrap.servers={}", self.brokers),
+            format!("topic={}", self.topic),
+            format!("group.id={}", self.name),
+            "auto.offset.reset=earliest".to_owned(),
+            "auto.commit.interval.ms=200".to_owned(),
+            "enable.auto.offset.store=false".to_owned(),
+        ];
+        // Protocols differ in what may be set.
+        if !Program::Librdkafka(settings).is_told_of_restarts() {
+            all.extend([format!("session.timeout.ms={}", self.session.as_millis()), "heartbeat.interval.ms=1000".to_owned()]);
+        }
+        all.extend(instance.map(|name| format!("group.instance.id={name}")));
         all.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         let mut command = Command::new(std::env::current_exe().expect("this test"));
         command.args(["--exact", "members::a_member", "--ignored", "--nocapture"]).env(SETTINGS, all.join("\n"));
+        command
+    }
+
+    fn script(&self, client: &str, protocol: &str, instance: Option<&str>) -> Command {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/run"));
+        command.args([client, "--bootstrap", &self.brokers, "--member", protocol, "--topic", &self.topic, "--group", &self.name]);
+        command.args(["--session-ms", &self.session.as_millis().to_string()]);
+        instance.map(|name| command.args(["--instance", name]));
+        command
+    }
+}
+
+/// A member of a group, as a process.
+pub struct Member {
+    child: Child,
+    seen: Arc<Mutex<Seen>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Member {
+    fn start(mut command: Command) -> Member {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a member");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (told, lines) = (Arc::clone(&seen), BufReader::new(child.stdout.take().expect("piped")));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 note(&mut told.lock().expect("not poisoned"), &line);
             }
         });
-        Member { child, seen }
+        Member { child, seen, reader: Some(reader) }
     }
 
     pub fn assignment(&self) -> BTreeSet<i32> {
@@ -58,13 +130,19 @@ impl Member {
     pub fn leave(&mut self) {
         drop(self.child.stdin.take());
         assert!(self.child.wait().expect("reaped").success());
-        self.seen.lock().expect("not poisoned").assignment.clear();
+        self.ended();
     }
 
     /// It ends, and its group is not told.
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
+        self.ended();
+    }
+
+    /// What it told to the last counts; it owns nothing any more.
+    fn ended(&mut self) {
+        self.reader.take().map(JoinHandle::join);
         self.seen.lock().expect("not poisoned").assignment.clear();
     }
 }
@@ -96,25 +174,17 @@ fn note(seen: &mut Seen, line: &str) {
 fn a_member() {
     let Ok(settings) = std::env::var(SETTINGS) else { return };
     let settings: Vec<(&str, &str)> = settings.lines().filter_map(|line| line.split_once('=')).collect();
-    let (brokers, rest) = settings.split_first().expect("brokers");
-    let mut all = vec![("group.id", "group"), ("auto.offset.reset", "earliest"), ("auto.commit.interval.ms", "200")];
-    all.push(("enable.auto.offset.store", "false"));
-    all.extend([("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "1000")]);
-    all.extend(rest);
-    // Protocols differ in what may be set.
-    if rest.contains(&("group.protocol", "consumer")) {
-        all.retain(|(name, _)| !["session.timeout.ms", "heartbeat.interval.ms"].contains(name));
-    }
-    let consumer: BaseConsumer = client(brokers.1, &all).create().expect("a consumer");
-    consumer.subscribe(&["t"]).expect("subscribed");
-    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let [(_, brokers), (_, topic), rest @ ..] = settings.as_slice() else { panic!("brokers and a topic") };
+    let consumer: BaseConsumer = client(brokers, rest).create().expect("a consumer");
+    consumer.subscribe(&[topic]).expect("subscribed");
+    let ended = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&ended);
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        told.store(true, std::sync::atomic::Ordering::Release);
+        told.store(true, Ordering::Release);
     });
     let mut assigned = Vec::new();
-    while !ended.load(std::sync::atomic::Ordering::Acquire) {
+    while !ended.load(Ordering::Acquire) {
         match consumer.poll(Duration::from_millis(20)) {
             Some(Ok(record)) => {
                 let value = String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned();
@@ -154,28 +224,59 @@ pub fn settle(members: &[&Member], partitions: i32) -> Duration {
     }
 }
 
-/// Looks at what the group committed, again and again: it never goes back.
+/// What a group committed; it never goes back.
 pub struct Commits {
     consumer: BaseConsumer,
-    last: BTreeMap<i32, i64>,
+    topic: String,
+    pub last: BTreeMap<i32, i64>,
 }
 
 impl Commits {
-    pub fn of(brokers: &str) -> Commits {
-        let consumer = client(brokers, &[("group.id", "group")]).create().expect("a consumer");
-        Commits { consumer, last: BTreeMap::new() }
+    pub fn of(group: &Group) -> Commits {
+        let consumer = client(&group.brokers, &[("group.id", &group.name)]).create().expect("a consumer");
+        Commits { consumer, topic: group.topic.clone(), last: BTreeMap::new() }
     }
 
     /// Their sum.
     pub fn look(&mut self, partitions: i32) -> i64 {
         let mut wanted = TopicPartitionList::new();
-        wanted.add_partition_range("t", 0, partitions - 1);
+        wanted.add_partition_range(&self.topic, 0, partitions - 1);
         let found = self.consumer.committed_offsets(wanted, LONG).expect("offsets");
         for element in found.elements() {
-            let Offset::Offset(offset) = element.offset() else { continue };
-            let before = self.last.insert(element.partition(), offset).unwrap_or(0);
-            assert!(before <= offset, "the commit of partition {} went back from {before} to {offset}", element.partition());
+            let before = self.last.get(&element.partition()).copied();
+            let Offset::Offset(offset) = element.offset() else {
+                assert_eq!(before, None, "the commit of partition {} is gone", element.partition());
+                continue;
+            };
+            assert!(before <= Some(offset), "the commit of partition {} went back from {before:?} to {offset}", element.partition());
+            self.last.insert(element.partition(), offset);
         }
         self.last.values().sum()
+    }
+}
+
+/// Looks at the commits all the time.
+pub struct Watch {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Commits>,
+}
+
+impl Watch {
+    pub fn start(group: &Group, partitions: i32) -> Watch {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (told, mut commits) = (Arc::clone(&ended), Commits::of(group));
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Acquire) {
+                commits.look(partitions);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            commits
+        });
+        Watch { ended, thread }
+    }
+
+    pub fn stop(self) -> Commits {
+        self.ended.store(true, Ordering::Release);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

@@ -22,6 +22,10 @@ func groupsCooperative(t *trial) string {
 	return share(t, kgo.Balancers(kgo.CooperativeStickyBalancer()))
 }
 
+func groupsServer(t *trial) string {
+	return share(t, kgo.Balancers(kgo.RangeBalancer()), kgo.ServerSideBalancer())
+}
+
 // member is a client of a group that polls until it is closed.
 type member struct {
 	client *kgo.Client
@@ -33,24 +37,19 @@ type member struct {
 }
 
 // share: one client, two, one again; each time they own all partitions once, and together they read every record.
-func share(t *trial, balancer kgo.Opt) string {
+func share(t *trial, balancer ...kgo.Opt) string {
 	topic, group := t.topic(sharedPartitions), unique("group")
 	fillShared(t, topic, 0)
 
 	t.step("joining alone")
-	first := newMember(t, topic, group, balancer)
+	first := newMember(t, topic, group, balancer...)
 	t.eventually(func() bool { return first.owns(sharedPartitions) })
 	t.step("joining as the second")
-	second := newMember(t, topic, group, balancer)
+	second := newMember(t, topic, group, balancer...)
 	t.eventually(func() bool { return first.owns(sharedPartitions/2) && second.owns(sharedPartitions/2) })
 
 	t.step("describing the group")
-	described, err := t.admin().DescribeGroups(t.ctx, group)
-	t.must(err)
-	expect(t, "state", "Stable", described[group].State)
-	expect(t, "members", 2, len(described[group].Members))
-	assigned := described.AssignedPartitions()
-	expect(t, "their partitions", sharedPartitions, len(assigned[topic]))
+	describe(t, group, topic)
 	fillShared(t, topic, sharedRecords)
 
 	t.step("leaving")
@@ -71,6 +70,22 @@ func share(t *trial, balancer kgo.Opt) string {
 	t.must(err)
 	t.must(deleted.Error())
 	return "1, 2 and 1 members"
+}
+
+// describe takes what either protocol knows about a group.
+func describe(t *trial, group, topic string) {
+	classic, err := t.admin().DescribeGroups(t.ctx, group)
+	t.must(err)
+	state, members, assigned := classic[group].State, len(classic[group].Members), classic.AssignedPartitions()
+	if classic.Error() != nil {
+		found, err := t.admin().DescribeConsumerGroups(t.ctx, group)
+		t.must(err)
+		t.must(found.Error())
+		state, members, assigned = found[group].State, len(found[group].Members), found.AssignedPartitions()
+	}
+	expect(t, "state", "Stable", state)
+	expect(t, "members", 2, members)
+	expect(t, "their partitions", sharedPartitions, len(assigned[topic]))
 }
 
 func fillShared(t *trial, topic string, from int) {

@@ -35,6 +35,7 @@ var scenarios = []scenario{
 	{"out-of-range", outOfRange},
 	{"groups-eager", groupsEager},
 	{"groups-cooperative", groupsCooperative},
+	{"groups-server", groupsServer},
 }
 
 func main() {
@@ -52,7 +53,23 @@ func main() {
 		options = append(options, kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelDebug, nil)))
 		return nil
 	})
+	var member process
+	flag.StringVar(&member.protocol, "member", "", "be a member of a group instead, with this `PROTOCOL`")
+	flag.StringVar(&member.topic, "topic", "", "the member's `TOPIC`")
+	flag.StringVar(&member.group, "group", "", "the member's `GROUP`")
+	flag.StringVar(&member.instance, "instance", "", "the member's static `NAME`")
+	flag.Func("session-ms", "the member's session", func(millis string) (err error) {
+		member.session, err = time.ParseDuration(millis + "ms")
+		return err
+	})
 	flag.Parse()
+	if member.protocol != "" {
+		if err := member.run(options); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if chosen == nil {
 		chosen = scenarios
 	}

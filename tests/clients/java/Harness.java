@@ -1,4 +1,5 @@
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -34,20 +35,24 @@ final class Harness {
         return all;
     }
 
-    public static void main(String[] arguments) {
+    public static void main(String[] arguments) throws Exception {
         Map<String, Scenario> all = scenarios();
-        String bootstrap = "";
+        Map<String, String> options = new HashMap<>();
         List<String> chosen = new ArrayList<>();
         String logLevel = "off";
         for (int i = 0; i < arguments.length; i++) {
             switch (arguments[i]) {
-                case "--bootstrap" -> bootstrap = arguments[++i];
                 case "--scenario" -> chosen.add(arguments[++i]);
                 case "--verbose" -> logLevel = "debug";
-                default -> throw new IllegalArgumentException(arguments[i]);
+                default -> options.put(arguments[i], arguments[++i]);
             }
         }
         System.setProperty("org.slf4j.simpleLogger.defaultLogLevel", logLevel);
+        if (options.containsKey("--member")) {
+            Member.run(options);
+            return;
+        }
+        String bootstrap = options.get("--bootstrap");
         boolean passed = true;
         for (String name : chosen.isEmpty() ? all.keySet() : chosen) {
             Scenario scenario = all.getOrDefault(name, trial -> {

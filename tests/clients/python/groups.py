@@ -3,6 +3,7 @@
 import threading
 import time
 
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
@@ -18,6 +19,10 @@ def eager(trial):
 
 def sticky(trial):
     return share(trial, StickyPartitionAssignor)
+
+
+def cooperative(trial):
+    return share(trial, CooperativeStickyAssignor)
 
 
 def share(trial, assignor):

@@ -8,6 +8,7 @@ import threading
 import time
 
 import groups
+import member
 import offsets
 import records
 import topics
@@ -30,6 +31,7 @@ SCENARIOS = {
     "out-of-range": offsets.out_of_range,
     "groups-eager": groups.eager,
     "groups-sticky": groups.sticky,
+    "groups-cooperative": groups.cooperative,
 }
 
 
@@ -67,8 +69,12 @@ def main():
     parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
     parser.add_argument("--scenario", action="append", metavar="NAME")
     parser.add_argument("--verbose", action="store_true", help="show the client's own log")
+    member.add_arguments(parser)
     options = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.CRITICAL)
+    if options.member:
+        member.run(options)
+        return
     passed = [report(name, options.bootstrap) for name in options.scenario or SCENARIOS]
     os._exit(0 if all(passed) else 1)  # a hanging client must not hold up the end
 
