@@ -2,6 +2,7 @@
 
 mod backends;
 mod files;
+mod joining;
 mod peers;
 mod rooms;
 
@@ -123,6 +124,17 @@ impl App {
         backends::migrate(config, Arc::new(SystemClock)).await
     }
 
+    /// Gives the agents a new secret for each other; they learn of it when they look each other up.
+    pub async fn rotate_peer_secret(config: &Config) -> Result<(), StartError> {
+        let tasks = Tasks::new();
+        let metastore = backends::open_metastore(config, Arc::new(SystemClock), &tasks).await?;
+        let rotated = metastore.rotate_peer_secret(peer_secret(&RandomIds::from_system())).await;
+        metastore.close().await;
+        rotated?;
+        tracing::info!(within = ?config.peers.poll, "the secret of the agents was rotated; all of them use it within that time");
+        Ok(())
+    }
+
     /// Serves until a signal or a failure, then shuts down in good order.
     pub async fn run(config: Config) -> Result<(), StartError> {
         let mut signals = Signals::new()?;
@@ -203,6 +215,9 @@ impl App {
             move || budget.used()
         });
         let server = listening.serve(server_config(&config), Arc::new(handlers), budget, server_metrics, &tasks);
+        if !config.connections.rebalance.is_zero() {
+            joining::share_with_newcomers(&members, server.shedding(), config.connections.rebalance, &tasks);
+        }
         let app = App {
             server,
             admin,

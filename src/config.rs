@@ -160,6 +160,8 @@ pub struct PeerSettings {
 
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
+    /// Over how long connections are ended when an agent joins; zero for not at all.
+    pub rebalance: Duration,
     pub max_connections: usize,
     pub max_request_bytes: usize,
     pub idle: Duration,
@@ -217,6 +219,7 @@ impl Config {
             },
             groups: groups(&read)?,
             connections: ConnectionSettings {
+                rebalance: read.millis("CONNECTION_REBALANCE_MS", 0)?,
                 max_connections: read.number("MAX_CONNECTIONS", 1, 1_000_000)?,
                 max_request_bytes: read.number("MAX_REQUEST_BYTES", 1024, i32::MAX as usize)?,
                 idle: read.millis("CONNECTION_IDLE_MS", 1_000)?,

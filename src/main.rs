@@ -33,13 +33,25 @@ enum Command {
     /// Bring the schema in Postgres up to date, then end.
     #[command(after_help = help(Mode::Agent))]
     Migrate,
+    /// Give the agents a new secret for each other, then end. The one before is accepted until the next rotation, so no agent needs a restart.
+    #[command(after_help = help(Mode::Agent))]
+    RotatePeerSecret,
+}
+
+/// What to do besides reading settings.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    Serve,
+    Migrate,
+    RotatePeerSecret,
 }
 
 fn main() -> ExitCode {
-    let (mode, data_dir, migrate_only) = match Arguments::parse().command {
-        Command::Dev { data_dir } => (Mode::Dev, Some(data_dir), false),
-        Command::Agent => (Mode::Agent, None, false),
-        Command::Migrate => (Mode::Agent, None, true),
+    let (mode, data_dir, task) = match Arguments::parse().command {
+        Command::Dev { data_dir } => (Mode::Dev, Some(data_dir), Task::Serve),
+        Command::Agent => (Mode::Agent, None, Task::Serve),
+        Command::Migrate => (Mode::Agent, None, Task::Migrate),
+        Command::RotatePeerSecret => (Mode::Agent, None, Task::RotatePeerSecret),
     };
     let (config, warnings) = match Config::from_env(mode, data_dir) {
         Ok(read) => read,
@@ -55,7 +67,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return app::complain(&error),
     };
-    let outcome = runtime.block_on(async { if migrate_only { App::migrate(&config).await } else { App::run(config).await } });
+    let outcome = runtime.block_on(async {
+        match task {
+            Task::Serve => App::run(config).await,
+            Task::Migrate => App::migrate(&config).await,
+            Task::RotatePeerSecret => App::rotate_peer_secret(&config).await,
+        }
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => app::complain(&error),

@@ -85,6 +85,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("MAX_CONNECTIONS", "20000", "most client connections; fewer where the system allows fewer open files"),
     setting("MAX_REQUEST_BYTES", "104857600", "largest request; a longer one closes its connection"),
     setting("CONNECTION_IDLE_MS", "600000", "a connection that is silent for so long is closed"),
+    setting(
+        "CONNECTION_REBALANCE_MS",
+        "5000",
+        "when an agent joins, connections end in good order over this time, so that it gets its share; 0: none do",
+    ),
     setting("DB_HOST", "localhost", "Postgres: host"),
     setting("DB_PORT", "5432", "Postgres: port"),
     setting("DB_USER", "testuser", "Postgres: user"),

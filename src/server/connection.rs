@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inbox::{Frame, Inbox, ReadError};
 use super::outbox::Outbox;
+use super::shed::Parts;
 use super::{ServerConfig, ServerMetrics};
 use crate::budget::{Budget, Charge};
 use crate::handlers::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     /// Cancelled when a drain has taken too long.
     pub(super) abort: CancellationToken,
+    pub(super) parts: Parts,
 }
 
 /// Counts a connection as open while any of its tasks lives.
@@ -148,13 +150,14 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 }
 
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
-    let stop = connection.shared.tasks.stop_token();
+    let (stop, shed) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
     loop {
         // Room for the answer comes first: a request that was begun must find it.
         let Ok(place) = sender.reserve().await else { return End::Gone };
         let frame = tokio::select! {
             biased;
             () = stop.cancelled() => return End::NoMore,
+            () = shed.cancelled() => return End::NoMore,
             frame = inbox.next(&connection.shared.config) => frame,
         };
         let begun = match frame {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerConfig;
 use super::connection::{self, Shared};
+use super::shed::{PARTS, Parts};
 use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
@@ -39,6 +40,22 @@ pub struct Server {
     address: SocketAddr,
     tasks: Tasks,
     abort: CancellationToken,
+    parts: Parts,
+}
+
+/// Ends connections while others go on.
+#[derive(Debug, Clone)]
+pub struct Shedding(Parts);
+
+impl Shedding {
+    /// Ends a share of the connections (0 to 1), a few at a time over `over`: what they have asked is answered, then they are closed. May be dropped.
+    pub async fn shed(&self, share: f64, over: Duration) {
+        let parts = (share * PARTS as f64).ceil().clamp(0.0, PARTS as f64) as u32;
+        for _ in 0..parts {
+            self.0.end_one();
+            tokio::time::sleep(over / parts).await;
+        }
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -73,9 +90,16 @@ impl Listening {
     /// Serves until [`Server::stop`]. `budget` is charged with the bytes of requests until they are answered.
     #[must_use]
     pub fn serve(self, config: ServerConfig, service: Arc<dyn Serve>, budget: Budget, metrics: ServerMetrics, tasks: &Tasks) -> Server {
-        let server = Server { address: self.address, tasks: tasks.group(), abort: CancellationToken::new() };
-        let shared =
-            Shared { config: Arc::new(config), service, budget, metrics, tasks: server.tasks.clone(), abort: server.abort.clone() };
+        let server = Server { address: self.address, tasks: tasks.group(), abort: CancellationToken::new(), parts: Parts::default() };
+        let shared = Shared {
+            config: Arc::new(config),
+            service,
+            budget,
+            metrics,
+            tasks: server.tasks.clone(),
+            abort: server.abort.clone(),
+            parts: server.parts.clone(),
+        };
         server.tasks.spawn("listener", accept_all(self.listener, shared));
         server
     }
@@ -86,6 +110,12 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// To end a part of the connections.
+    #[must_use]
+    pub fn shedding(&self) -> Shedding {
+        Shedding(self.parts.clone())
     }
 
     /// Accepts and reads nothing more, lets the answers in flight leave, closes; what is left after `deadline` is cut off. False if something was.

@@ -10,12 +10,13 @@ mod connection;
 mod inbox;
 mod listener;
 mod outbox;
+mod shed;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub use listener::{Listening, Server, ServerMetrics};
+pub use listener::{Listening, Server, ServerMetrics, Shedding};
 
 /// Where and how clients are served.
 #[derive(Debug, Clone)]

@@ -466,3 +466,29 @@ async fn the_end_of_a_term_cuts_all_off() {
     back.write_all(&order(4, "echo")).await.expect("sent");
     assert_eq!(answer(&mut back).await.0, 4);
 }
+
+/// What was asked is answered, then the connection ends; the share is that of the connections, and who stays is served on.
+#[tokio::test]
+async fn a_share_of_the_connections_ends_in_good_order() {
+    let bench = bench().await;
+    let mut clients = Vec::new();
+    for correlation in 0..32 {
+        let mut client = bench.connect().await;
+        client.write_all(&order(correlation, "gate")).await.expect("sent");
+        bench.service.has_begun(correlation as usize + 1).await;
+        clients.push(client);
+    }
+    bench.server.shedding().shed(0.25, Duration::ZERO).await;
+    let mut ended = 0;
+    for (correlation, client) in clients.iter_mut().enumerate() {
+        bench.service.open(correlation as i32);
+        assert_eq!(answer(client).await.0, correlation as i32, "what was asked is answered");
+        let went_on = client.write_all(&order(100, "echo")).await.is_ok() && client.read_u32().await.is_ok();
+        ended += usize::from(!went_on);
+    }
+    assert_eq!(ended, 8);
+    bench.server.shedding().shed(1.0, Duration::ZERO).await;
+    let mut late = bench.connect().await;
+    late.write_all(&order(1, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut late).await.0, 1, "who comes later is not meant");
+}

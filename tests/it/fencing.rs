@@ -1,4 +1,4 @@
-//! Agents that stand still, are cut off, or come back: never two with one id.
+//! Agents that stand still, are cut off, join or come back: never two with one id, and everybody has its share.
 
 use std::time::Duration;
 
@@ -144,4 +144,38 @@ async fn a_killed_agent_has_its_fixed_id_again() {
     a.kill();
     a.restart();
     assert_eq!(brokers(&a.address).await, Ok(vec![(4, a.port())]));
+}
+
+/// Producers that are at rest with the agents they know find one that joins, without a restart, an error or a record lost; directly, and behind a balancer that
+/// gives connections in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_gets_its_share() {
+    for balanced in [false, true] {
+        let services = Services::start().await;
+        let balancer = Balancer::start().await;
+        let port = if balanced { balancer.port.to_string() } else { "0".to_owned() };
+        let settings =
+            [("YAKS_ADVERTISED_PORT", port.as_str()), ("YAKS_GROUPCACHE_POLL_MS", "1000"), ("YAKS_CONNECTION_REBALANCE_MS", "1000")];
+        let a = Broker::agent(&services, &settings);
+        balancer.balance(vec![a.address.clone()]);
+        create_topic(&a.address, "t", 12).await;
+        let bootstrap = if balanced { format!("127.0.0.1:{}", balancer.port) } else { a.address.clone() };
+        let producers: Vec<_> = (0..4).map(|_| producer(&bootstrap, &[("enable.idempotence", "true"), ("linger.ms", "1")])).collect();
+        let mut sent = 0;
+        for partition in 0..12 {
+            send(&producers[partition % 4], "t", partition as i32, "before").await;
+            sent += 1;
+        }
+        let b = Broker::agent(&services, &settings);
+        balancer.balance(vec![a.address.clone(), b.address.clone()]);
+        let joined = Instant::now();
+        while number(&services, "SELECT count(*) FROM objects WHERE node = 1").await == 0 {
+            assert!(joined.elapsed() < Duration::from_secs(30), "it has got nothing: {}", a.log());
+            for partition in 0..12 {
+                send(&producers[partition % 4], "t", partition as i32, "after").await;
+                sent += 1;
+            }
+        }
+        assert_eq!(number(&services, "SELECT sum(high_watermark)::bigint FROM partitions").await, sent);
+    }
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use yaks::metastore::{
     Agent as Registered, Beat, Change, Changes, CommittedOffset, Configs, Creation, DecideTrim, GroupChange, GroupConfigs, GroupLabel,
-    GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, LogAdmin, Metastore, Offsets, Reconfiguration,
-    Result, Topic, TopicQuery, Topics, Trimmed,
+    GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, LogAdmin, Metastore, Offsets, PeerSecrets,
+    Reconfiguration, Result, Topic, TopicQuery, Topics, Trimmed,
 };
 use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
@@ -144,6 +144,14 @@ impl Leases for Link {
 
     async fn live_agents(&self) -> Result<Vec<Registered>> {
         self.through(self.flaky.live_agents()).await
+    }
+
+    async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
+        self.through(self.flaky.peer_secrets(proposal)).await
+    }
+
+    async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
+        self.through(self.flaky.rotate_peer_secret(next)).await
     }
 }
 

@@ -1,0 +1,79 @@
+//! Agents that join: clients learn of them when they look around, and that they do when a connection ends.
+//!
+//! Left alone, clients that are at rest would stay where they are for minutes (they refresh metadata every five), or for ever (behind a balancer).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::metastore::{Agent, Members};
+use crate::server::Shedding;
+use crate::tasks::Tasks;
+use crate::upkeep::Membership;
+
+/// Ends connections in `tasks` whenever somebody joins, over the time `over`, so that not all clients come back at once.
+pub(super) fn share_with_newcomers(membership: &Membership, shedding: Shedding, over: Duration, tasks: &Tasks) {
+    let (mut seen, stop) = (membership.watch(), tasks.stop_token());
+    tasks.spawn("share_with_newcomers", async move {
+        let mut known = seen.borrow_and_update().clone();
+        while let Some(Ok(())) = stop.run_until_cancelled(seen.changed()).await {
+            let now = seen.borrow_and_update().clone();
+            let share = share(&known, &now);
+            if share > 0.0 {
+                tracing::info!(
+                    agents = now.live.len(),
+                    share,
+                    "an agent has joined; connections are ended in good order, so that it gets some"
+                );
+                stop.run_until_cancelled(shedding.shed(share, over)).await;
+            }
+            known = now;
+        }
+    });
+}
+
+/// The part of this agent's connections that is to end. Behind the address of a newcomer a balancer gives what is ended to whoever has the least: its
+/// share is enough. Elsewhere no client knows of the newcomer: all are to look.
+fn share(known: &Arc<Members>, now: &Arc<Members>) -> f64 {
+    let before: BTreeSet<[u8; 16]> = known.live.iter().map(|agent| agent.instance).collect();
+    let is_new = |agent: &&Agent| !before.contains(&agent.instance) && agent.instance != now.me.instance;
+    let (here, elsewhere): (Vec<&Agent>, Vec<&Agent>) = now.live.iter().filter(is_new).partition(|agent| agent.shares_address(&now.me));
+    let together = now.live.iter().filter(|agent| agent.shares_address(&now.me)).count().max(1);
+    if elsewhere.is_empty() { here.len() as f64 / together as f64 } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metastore::PeerSecrets;
+    use crate::types::NodeId;
+
+    fn members(agents: &[(u8, &str)]) -> Arc<Members> {
+        let agent = |(number, host): &(u8, &str)| Agent {
+            node: NodeId(i32::from(*number)),
+            broker: NodeId(i32::from(*number)),
+            instance: [*number; 16],
+            advertised_host: (*host).to_owned(),
+            advertised_port: 9092,
+            peer_address: None,
+            rack: None,
+            version: String::new(),
+        };
+        let secrets = PeerSecrets { current: [0; 32], previous: None };
+        Arc::new(Members { me: Arc::new(agent(&agents[0])), live: agents.iter().map(agent).collect(), secrets })
+    }
+
+    #[test]
+    fn newcomers_get_their_share() {
+        let two = members(&[(1, "lb"), (2, "lb")]);
+        for (now, expected) in [
+            (vec![(1, "lb"), (2, "lb")], 0.0),
+            (vec![(1, "lb")], 0.0),
+            (vec![(1, "lb"), (2, "lb"), (3, "lb")], 1.0 / 3.0),
+            (vec![(1, "lb"), (4, "lb")], 0.5),
+            (vec![(1, "lb"), (2, "lb"), (3, "direct")], 1.0),
+        ] {
+            assert!((share(&two, &members(&now)) - expected).abs() < 1e-9, "{now:?}");
+        }
+    }
+}
