@@ -504,5 +504,5 @@ async fn agents_that_take_each_other_for_the_owner_do_not_wait_for_each_other() 
         join_all(rack.agents.iter().map(|agent| agent.reads_right(object, 0, CHUNK))).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
-    assert_eq!(rack.gets(), 40, "each for the other");
+    assert!(rack.gets() <= 40, "each for the other: {}", rack.gets());
 }
