@@ -11,3 +11,4 @@ mod members;
 mod produce_fetch;
 mod start;
 mod support;
+mod topic_configs;
