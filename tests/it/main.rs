@@ -14,4 +14,5 @@ mod peers;
 mod produce_fetch;
 mod start;
 mod support;
+mod topic_configs;
 mod traces;

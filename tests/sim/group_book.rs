@@ -38,9 +38,9 @@ impl Book {
         let (generation, owned) = place;
         self.places.insert((kind, name.to_owned()), place.clone());
         for log in owned {
-            let owner = self.owners.entry(((kind, *log), *generation)).or_insert_with(|| id.clone());
-            if owner != id {
-                return Err(format!("{log} has two owners in generation {generation}: {owner} and {id}"));
+            let before = self.owners.entry(((kind, *log), *generation)).or_insert_with(|| id.clone());
+            if before != id {
+                return Err(format!("{log} has two owners in generation {generation}: {before} and {id}"));
             }
         }
         Ok(())
@@ -52,9 +52,9 @@ impl Book {
         }
     }
 
-    /// The client is in no generation any more. Returns where it was.
-    pub(crate) fn leaves(&mut self, kind: Kind, name: &str) -> Option<Place> {
-        self.places.remove(&(kind, name.to_owned()))
+    /// The client is in no generation any more.
+    pub(crate) fn leaves(&mut self, kind: Kind, name: &str) {
+        self.places.remove(&(kind, name.to_owned()));
     }
 
     /// The member may still be in this generation, as far as anybody knows.
@@ -125,7 +125,9 @@ pub(crate) async fn judge(world: &World) {
             let ends = logs.iter().zip(&heads).map(|(log, head)| (*log, head.map_or(Offset(0), |head| head.high_watermark)));
             ends.filter_map(|(log, end)| book.lacks(kind, log, end)).collect()
         };
-        slips.into_iter().for_each(|slip| world.broken(format!("{kind:?}: {slip}")));
+        for slip in slips {
+            world.broken(format!("{kind:?}: {slip}"));
+        }
     }
 }
 

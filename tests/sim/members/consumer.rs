@@ -1,5 +1,6 @@
 //! A member of the consumer protocol: it only beats, and is told what to read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use yaks::group::consumer::{Beaten, Heartbeat, LEAVES};
@@ -20,7 +21,7 @@ enum Says {
 impl Member {
     pub(super) async fn live_consumer(&mut self, agent: &Arc<Agent>) {
         let id = self.id.get_or_insert_with(|| MemberId(format!("{} {}", self.name, self.life).into())).clone();
-        let mut share = Share { id, generation: 0, owned: Default::default() };
+        let mut share = Share { id, generation: 0, owned: BTreeSet::new() };
         let mut says = match self.beat(agent, &share, Says::Everything).await {
             Called::Answered(beaten) => self.hears(&beaten, &mut share),
             Called::Refused(error) => return self.refused(&error),

@@ -104,7 +104,7 @@ impl Member {
             let late = self.dice.millis(0, 2_500);
             let name = format!("{} (late {number})", self.name);
             let dice = self.world.dice_of(9_000 + self.dice.below(1 << 40), self.world.clock);
-            let mut sender = Member { name, dice, ..Member::new(&self.world, self.kind, 0) };
+            let mut sender = Member { dice, name, ..Member::new(&self.world, self.kind, 0) };
             let (share, goes_on) = (share.clone(), self.id.clone());
             let world = Arc::clone(&self.world);
             self.world.tasks.spawn("late commit", async move {
