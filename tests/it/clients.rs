@@ -2,29 +2,37 @@
 
 use std::process::Command;
 
-use futures_util::future::join_all;
-
 use super::groups::{self, Balanced, SHORT_SESSIONS};
 use super::members::Program;
 use super::support::{Broker, Services, blocking};
 
 const SKIPPED: i32 = 77;
 
-/// All scenarios of a client, and groups of its members that come, go and die, for each of its names for a protocol.
+/// A broker that runs already, for the groups: `YAKS_TEST_BROKER=HOST:PORT`.
+const RUNNING: &str = "YAKS_TEST_BROKER";
+
+/// All scenarios of a client in both ways of running; and groups of its members that come, go and die, one for each of its names for a protocol,
+/// where members of one group talk to different agents. One after the other: processes that start all at once take longer than a session.
 async fn judge(client: &'static str, protocols: &[&'static str]) {
     if run(&[client, "--build-only"]).await.is_none() {
         return;
     }
-    let dir = tempfile::tempdir().expect("a directory");
     let services = Services::start().await;
-    let (dev, agents) = (Broker::dev(dir.path(), &SHORT_SESSIONS), Balanced::start(&services, 2).await);
-    let brokers = [&dev.address, &agents.address];
-    let pairs = brokers.iter().flat_map(|brokers| protocols.iter().map(move |protocol| (*brokers, *protocol)));
-    join_all(pairs.map(|(brokers, protocol)| async move {
-        groups::live(brokers, &format!("{client}-{protocol}"), Program::Script { client, protocol }).await;
-    }))
-    .await;
-    join_all(brokers.map(|brokers| async move { run(&[client, "--bootstrap", brokers]).await })).await;
+    let agents = Balanced::start(&services, 2).await;
+    let scenarios = async {
+        let dir = tempfile::tempdir().expect("a directory");
+        for address in [&Broker::dev(dir.path(), &SHORT_SESSIONS).address, &agents.address] {
+            run(&[client, "--bootstrap", address]).await;
+        }
+    };
+    let groups = async {
+        let running = std::env::var(RUNNING);
+        for protocol in protocols {
+            let name = format!("{client}-{protocol}-{}", std::process::id());
+            groups::live(running.as_ref().unwrap_or(&agents.address), &name, Program::Script { client, protocol }).await;
+        }
+    };
+    tokio::join!(scenarios, groups);
 }
 
 /// What the script says, or nothing if a toolchain is missing.

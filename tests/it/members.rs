@@ -227,6 +227,7 @@ pub fn settle(members: &[&Member], partitions: i32) -> Duration {
 /// What a group committed; it never goes back.
 pub struct Commits {
     consumer: BaseConsumer,
+    group: String,
     topic: String,
     pub last: BTreeMap<i32, i64>,
 }
@@ -234,7 +235,7 @@ pub struct Commits {
 impl Commits {
     pub fn of(group: &Group) -> Commits {
         let consumer = client(&group.brokers, &[("group.id", &group.name)]).create().expect("a consumer");
-        Commits { consumer, topic: group.topic.clone(), last: BTreeMap::new() }
+        Commits { consumer, group: group.name.clone(), topic: group.topic.clone(), last: BTreeMap::new() }
     }
 
     /// Their sum.
@@ -243,13 +244,18 @@ impl Commits {
         wanted.add_partition_range(&self.topic, 0, partitions - 1);
         let found = self.consumer.committed_offsets(wanted, LONG).expect("offsets");
         for element in found.elements() {
-            let before = self.last.get(&element.partition()).copied();
-            let Offset::Offset(offset) = element.offset() else {
-                assert_eq!(before, None, "the commit of partition {} is gone", element.partition());
-                continue;
+            element.error().expect("an offset");
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => 0,
             };
-            assert!(before <= Some(offset), "the commit of partition {} went back from {before:?} to {offset}", element.partition());
-            self.last.insert(element.partition(), offset);
+            let before = self.last.insert(element.partition(), offset).unwrap_or_default();
+            assert!(
+                before <= offset,
+                "{}: the commit of partition {} went back from {before} to {offset}",
+                self.group,
+                element.partition()
+            );
         }
         self.last.values().sum()
     }

@@ -1,0 +1,77 @@
+"""Runs scenarios one after the other, each with a time limit, and prints one line for each."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import time
+
+import groups
+import member
+import offsets
+import records
+import topics
+from trial import Trial
+
+LIMIT_SECONDS = 30
+
+# A scenario returns its figures; it raises if the broker does anything but what it should.
+SCENARIOS = {
+    "produce-consume": records.produce_consume,
+    "codecs": records.codecs,
+    "auto-create": records.auto_create,
+    "acks": records.acks,
+    "list-offsets": offsets.list_offsets,
+    "admin": topics.admin,
+    "committed-offsets": offsets.committed_offsets,
+    "long-poll": records.long_poll,
+    "big": records.big,
+    "idempotent": records.idempotent,
+    "out-of-range": offsets.out_of_range,
+    "groups-eager": groups.eager,
+    "groups-sticky": groups.sticky,
+}
+
+
+async def unknown(trial):
+    raise LookupError("no such scenario")
+
+
+async def report(name, bootstrap):
+    trial = Trial(bootstrap)
+
+    async def run():
+        async with trial:
+            return await SCENARIOS.get(name, unknown)(trial)
+
+    start = time.monotonic()
+    try:
+        figures = await asyncio.wait_for(run(), LIMIT_SECONDS)
+        print(f"ok aiokafka {name} ({figures}, {time.monotonic() - start:.1f} s)", flush=True)
+        return True
+    except asyncio.TimeoutError:
+        outcome = f"no end within {LIMIT_SECONDS} s"
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}".replace("\n", " ")
+    print(f"FAILED aiokafka {name}: {trial.at}: {outcome}", flush=True)
+    return False
+
+
+async def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
+    parser.add_argument("--scenario", action="append", metavar="NAME")
+    parser.add_argument("--verbose", action="store_true", help="show the client's own log")
+    member.add_arguments(parser)
+    options = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.CRITICAL)
+    if options.member:
+        await member.run(options)
+        return
+    passed = [await report(name, options.bootstrap) for name in options.scenario or SCENARIOS]
+    os._exit(0 if all(passed) else 1)  # a hanging client must not hold up the end
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

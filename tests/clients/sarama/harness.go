@@ -1,0 +1,117 @@
+// Command clients runs conformance scenarios with sarama against a broker:
+// one after the other, each with a time limit, printing one line for each.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+const limit = 30 * time.Second
+
+// A scenario returns its figures; it fails the trial if the broker does anything but what it should.
+type scenario struct {
+	name string
+	run  func(*trial) string
+}
+
+var scenarios = []scenario{
+	{"produce-consume", produceConsume},
+	{"codecs", codecs},
+	{"auto-create", autoCreate},
+	{"acks", acks},
+	{"list-offsets", listOffsets},
+	{"admin", admin},
+	{"committed-offsets", committedOffsets},
+	{"long-poll", longPoll},
+	{"big", big},
+	{"idempotent", idempotent},
+	{"out-of-range", outOfRange},
+	{"groups-eager", groupsOf("eager")},
+	{"groups-sticky", groupsOf("sticky")},
+	{"groups-cooperative", groupsOf("cooperative")},
+}
+
+func main() {
+	var bootstrap string
+	var chosen []scenario
+	var member process
+	flag.StringVar(&bootstrap, "bootstrap", "", "the broker's `HOST:PORT`")
+	flag.Func("scenario", "the `NAME` of a scenario to run, instead of all", func(name string) error {
+		chosen = append(chosen, named(name))
+		return nil
+	})
+	flag.BoolFunc("verbose", "show the client's own log", func(string) error {
+		sarama.Logger = log.New(os.Stderr, "", log.LstdFlags)
+		return nil
+	})
+	flag.StringVar(&member.protocol, "member", "", "be a member of a group instead, with this `PROTOCOL`")
+	flag.StringVar(&member.topic, "topic", "", "the member's `TOPIC`")
+	flag.StringVar(&member.group, "group", "", "the member's `GROUP`")
+	flag.StringVar(&member.instance, "instance", "", "the member's static `NAME`")
+	flag.Func("session-ms", "the member's session", func(millis string) (err error) {
+		member.session, err = time.ParseDuration(millis + "ms")
+		return err
+	})
+	flag.Parse()
+	if member.protocol != "" {
+		if err := member.run(bootstrap); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if chosen == nil {
+		chosen = scenarios
+	}
+	failed := false
+	for _, s := range chosen {
+		failed = !report(s, bootstrap) || failed
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func named(name string) scenario {
+	for _, s := range scenarios {
+		if s.name == name {
+			return s
+		}
+	}
+	return scenario{name, func(t *trial) string { t.failf("no such scenario"); return "" }}
+}
+
+func report(s scenario, bootstrap string) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	t := &trial{ctx: ctx, bootstrap: bootstrap}
+	t.step("starting")
+	start := time.Now()
+	done := make(chan string, 1)
+	go func() {
+		defer close(done)
+		defer t.close()
+		done <- s.run(t)
+	}()
+	reason := ""
+	select {
+	case figures, passed := <-done:
+		if passed {
+			fmt.Printf("ok sarama %s (%s, %.1f s)\n", s.name, figures, time.Since(start).Seconds())
+			return true
+		}
+		reason = t.reason
+	case <-time.After(limit):
+		reason = fmt.Sprintf("no end within %v", limit)
+	}
+	fmt.Printf("FAILED sarama %s: %s: %s\n", s.name, t.at.Load(), strings.ReplaceAll(reason, "\n", " "))
+	return false
+}
