@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::{RandomIds, SystemClock};
 use crate::metastore::flaky::{Flaky, Odds, Operation};
 use crate::metastore::memory::MemoryMetastore;
-use crate::metastore::{Agent, Decide, Metastore, Round, RoundLimits, Topics as _};
+use crate::metastore::{Agent, Decide, Metastore, PendingEvents, Round, RoundLimits, Topics as _};
 use crate::metrics::Metrics;
 use crate::partition::{Rules, decide};
 use crate::produce::{Appended, Wait};
@@ -265,12 +265,12 @@ async fn who_lost_its_lease_commits_nothing_until_it_has_one_again() {
     let ticket = stage.send(0, 10, Wait::Verdict);
     stage.me.lose();
     tokio::time::sleep(CONFIG.flush_interval + CONFIG.give_up_after / 2).await;
-    assert_eq!((stage.store.puts(), stage.metastore.pending_events().await), (1, Ok(0)));
+    assert_eq!((stage.store.puts(), stage.metastore.pending_events().await), (1, Ok(PendingEvents::default())));
     stage.me.renew(agent(2), Instant::now() + Duration::from_hours(1));
     assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)), "under the new id");
 
     let ticket = stage.send(0, 10, Wait::Verdict);
     stage.me.renew(agent(2), Instant::now());
     assert!(matches!(ticket.await.expect("settled"), Err(ProduceError::Unavailable(_))), "its producer may try elsewhere");
-    assert_eq!(stage.metastore.pending_events().await, Ok(0));
+    assert_eq!(stage.metastore.pending_events().await, Ok(PendingEvents::default()));
 }
