@@ -15,7 +15,8 @@ use crate::store::ObjectStore;
 /// far less.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
-/// The rooms run, the node id is leased, metastore and store can be used, the schema is not older than this binary, what was sealed moves, and no shutdown has begun.
+/// The rooms run, the node id is leased, metastore and store can be used, the schema is not older than this binary, what was sealed moves, and no shutdown
+/// has begun.
 #[derive(Debug)]
 pub(super) struct Ready {
     metastore: Arc<dyn Metastore>,
