@@ -11,7 +11,7 @@ use crate::fetch::{FetchConfig, Looked, Reader, Watermarks};
 use crate::group::consumer::Assignor;
 use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
 use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer, OnRound};
-use crate::metastore::{Change, Changes, Identity, Log, Metastore, RoundReport, Topics};
+use crate::metastore::{Change, Changes, Identity, Log, Metastore, Topics};
 use crate::metrics::Metrics;
 use crate::partition::Rules;
 use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
