@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::scene::{LIMITS, append, event, from, plain, round, rules, stamped, topic};
 use super::{Backend, Postgres, Sqlite};
 use crate::metastore::{Metastore, Round, SegmentQuery, WriteEvent};
-use crate::types::{BatchSummary, Timestamp, TopicId, TopicPartition};
+use crate::types::{BatchSummary, Offset, Timestamp, TopicId, TopicPartition};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]
@@ -41,6 +41,7 @@ async fn figures(name: &str, backend: &dyn Backend) {
     backlog(&metastore, topic(&metastore, 3, 300).await).await;
     reading(&metastore, TopicId([3; 16])).await;
     appending(&metastore, topic(&metastore, 4, 288).await).await;
+    long_log(&metastore, topic(&metastore, 5, 1).await).await;
 }
 
 async fn small_rounds(metastore: &Arc<dyn Metastore>, id: TopicId) {
@@ -115,6 +116,28 @@ async fn reading(metastore: &Arc<dyn Metastore>, id: TopicId) {
     print("segments: 300 queries, 64 rows each", many);
     print("segments: 300 queries at the end of their logs", tail);
     print("first segment since a time, log of 1,000 segments", since);
+}
+
+/// A log of a million segments: what a look-up costs at its beginning and at its end.
+async fn long_log(metastore: &Arc<dyn Metastore>, id: TopicId) {
+    let log = TopicPartition::new(id, 0);
+    for thousand in 0..1_000 {
+        let events: Vec<_> = (0..1_000).map(|n| event(10_000_000 + thousand * 1_000 + n, [(log, vec![plain(1)])])).collect();
+        append(metastore, &events).await;
+        assert_eq!(round(metastore).await.segments.len(), 1_000);
+    }
+    for (what, offset) in [("a million segments: look-up from offset 0", 0), ("a million segments: look-up at the end", 999_999)] {
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let start = Instant::now();
+            let views =
+                metastore.segments(&[SegmentQuery { max_bytes: 1 << 20, max_segments: 64, ..from(log, offset) }]).await.expect("read");
+            times.push(start.elapsed());
+            let view = views[0].as_ref().expect("a log");
+            assert_eq!((view.head.high_watermark, view.segments[0].base_offset), (Offset(1_000_000), Offset(offset)));
+        }
+        print(what, times);
+    }
 }
 
 async fn appending(metastore: &Arc<dyn Metastore>, id: TopicId) {
