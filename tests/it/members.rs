@@ -34,9 +34,9 @@ pub enum Program {
 }
 
 impl Program {
-    /// kafkajs has none.
+    /// kafkajs has none, and franz-go does not say whose name it is that will come back (KIP-848): every broker refuses that.
     pub fn has_static_members(self) -> bool {
-        !matches!(self, Program::Script { client: "kafkajs", .. })
+        !matches!(self, Program::Script { client: "kafkajs", .. } | Program::Script { client: "franz-go", protocol: "server" })
     }
 
     /// With KIP-848 a static member says that it will come back; one that died holds its name until its session ends.

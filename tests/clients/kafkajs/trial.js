@@ -92,7 +92,7 @@ class Trial {
     const consumer = await this.consumer()
     let found
     await consumer.subscribe({ topic, fromBeginning: true })
-    await consumer.run({ eachMessage: async ({ message }) => (found ??= message) })
+    await consumer.run({ eachMessage: async ({ partition, message }) => (found ??= partition === 0 ? message : undefined) })
     consumer.seek({ topic, partition: 0, offset: String(offset) })
     await eventually(() => found)
     await consumer.disconnect()
