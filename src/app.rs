@@ -160,7 +160,8 @@ impl App {
         let metastore = backends::open_metastore(&config, Arc::clone(&clock), &tasks).await?;
         let store = backends::open_store(&config).await?;
         let store: Arc<dyn ObjectStore> = Arc::new(MeasuredStore::new(store, metrics.store.clone()));
-        let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
+        let (what, proposal) = (metastore.describe(), cluster_id_from(ids.instance()));
+        let cluster_id = backends::patiently(&what, || metastore.cluster_id(&proposal), backends::is_worth_waiting).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
         let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &tasks).await?;
@@ -168,7 +169,9 @@ impl App {
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
-        let lease = Lease::acquire(leases, config.node_id, &agent, config.lease_ttl).await?;
+        let worth_waiting = |error: &LeaseError| matches!(error, LeaseError::Metastore(error) if backends::is_worth_waiting(error));
+        let acquire = || Lease::acquire(Arc::clone(&leases), config.node_id, &agent, config.lease_ttl);
+        let lease = backends::patiently(&what, acquire, worth_waiting).await?;
         let agent = Agent { node: lease.node, ..agent };
         let lost = CancellationToken::new();
         let on_lost = lost.clone();
