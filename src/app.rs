@@ -182,7 +182,8 @@ impl App {
         let metastore = backends::open_metastore(&config, Arc::clone(&clock), &tasks).await?;
         let store = backends::open_store(&config).await?;
         let store: Arc<dyn ObjectStore> = Arc::new(MeasuredStore::new(store, metrics.store.clone()));
-        let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
+        let (what, proposal) = (metastore.describe(), cluster_id_from(ids.instance()));
+        let cluster_id = backends::patiently(&what, || metastore.cluster_id(&proposal), backends::is_worth_waiting).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
         let ready = Arc::new(Ready::new(Arc::clone(&metastore), Arc::clone(&store), stopping.clone()));
@@ -194,7 +195,9 @@ impl App {
         let agent = agent(&config, listening.local_addr(), peer_port.as_ref().map(|port| port.address), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease_config = LeaseConfig { wanted: config.node_id, ttl: config.lease_ttl, heartbeat: config.lease_heartbeat };
-        let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await?;
+        let worth_waiting = |error: &LeaseError| matches!(error, LeaseError::Metastore(error) if backends::is_worth_waiting(error));
+        let acquire = || Lease::acquire(Arc::clone(&leases), lease_config, &agent);
+        let lease = backends::patiently(&what, acquire, worth_waiting).await?;
         let me = lease.me();
         let traces = start_traces(&config, collector, &me.agent(), &metrics, &tasks);
         let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);

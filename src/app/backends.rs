@@ -27,12 +27,13 @@ pub(super) async fn open_metastore(config: &Config, clock: Arc<dyn Clock>, tasks
         Backends::Shared { db, .. } => (Arc::new(PostgresMetastore::new(postgres_config(db)?, tasks)), config.run_migrations),
     };
     let what = metastore.describe();
-    patiently(&what, || metastore.check(), is_worth_waiting).await?;
-    if migrate {
-        metastore.migrate().await?;
-    } else {
-        metastore.check_schema().await?;
-    }
+    // A single try can take seconds, in which nobody should have to guess.
+    tracing::info!("looking for {what}");
+    let see_to_schema = || async {
+        metastore.check().await?;
+        if migrate { metastore.migrate().await } else { metastore.check_schema().await }
+    };
+    patiently(&what, see_to_schema, is_worth_waiting).await?;
     Ok(metastore)
 }
 
@@ -60,6 +61,7 @@ pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, 
         Backends::Shared { s3, .. } => {
             let store = S3Store::new(s3_config(s3)).await?;
             let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
+            tracing::info!("looking for {}", store.describe());
             patiently(&store.describe(), || store.ensure_bucket(), unavailable).await?;
             Ok(Arc::new(store))
         }
@@ -79,19 +81,18 @@ fn s3_config(s3: &S3Settings) -> S3Config {
     }
 }
 
-fn is_worth_waiting(error: &MetaError) -> bool {
+/// Every question of a start can be asked again, also when nobody knows what became of it.
+pub(super) fn is_worth_waiting(error: &MetaError) -> bool {
     matches!(error, MetaError::Unavailable(_) | MetaError::Indeterminate(_))
 }
 
 /// Tries for a minute, says so, and goes on the moment it works.
-async fn patiently<T, E, F, R>(what: &str, mut attempt: F, worth_waiting: impl Fn(&E) -> bool) -> Result<T, E>
+pub(super) async fn patiently<T, E, F, R>(what: &str, mut attempt: F, worth_waiting: impl Fn(&E) -> bool) -> Result<T, E>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, E>>,
     E: std::fmt::Display,
 {
-    // A single try can take seconds, in which nobody should have to guess.
-    tracing::info!("looking for {what}");
     let deadline = Instant::now() + PATIENCE;
     let mut said = false;
     loop {
