@@ -76,10 +76,10 @@ type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 async fn connection(socket: TcpStream, lender: Lender, stop: CancellationToken, _room: OwnedSemaphorePermit) {
     // Without it only the answers would be slower.
     let _ = socket.set_nodelay(true);
-    let (began, begun) = watch::channel(None);
-    let began = Arc::new(began);
+    let (set_began, began) = watch::channel(None);
+    let set_began = Arc::new(set_began);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(&lender, &request, &began);
+        let answer = answer(&lender, &request, &set_began);
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut builder = http1::Builder::new();
@@ -90,24 +90,24 @@ async fn connection(socket: TcpStream, lender: Lender, stop: CancellationToken, 
     tokio::select! {
         biased;
         _ = &mut served => return,
-        () = not_taken(begun.clone()) => return,
+        () = not_taken(began.clone()) => return,
         () = stop.cancelled() => {}
     }
     served.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         _ = served => {}
-        () = not_taken(begun) => {}
+        () = not_taken(began) => {}
     }
 }
 
 /// Completes when an answer that was begun is not taken in time.
-async fn not_taken(mut begun: watch::Receiver<Option<Instant>>) {
+async fn not_taken(mut answer: watch::Receiver<Option<Instant>>) {
     loop {
-        let began = *begun.borrow_and_update();
+        let began = *answer.borrow_and_update();
         tokio::select! {
             biased;
-            changed = begun.changed() => if changed.is_err() { std::future::pending().await },
+            changed = answer.changed() => if changed.is_err() { std::future::pending().await },
             () = sleep_until(began.unwrap_or_else(Instant::now) + ANSWER_WITHIN), if began.is_some() => return,
         }
     }
@@ -117,9 +117,9 @@ async fn not_taken(mut begun: watch::Receiver<Option<Instant>>) {
 struct OnItsWay(Arc<watch::Sender<Option<Instant>>>);
 
 impl OnItsWay {
-    fn new(began: &Arc<watch::Sender<Option<Instant>>>) -> OnItsWay {
-        began.send_replace(Some(Instant::now()));
-        OnItsWay(Arc::clone(began))
+    fn new(set_began: &Arc<watch::Sender<Option<Instant>>>) -> OnItsWay {
+        set_began.send_replace(Some(Instant::now()));
+        OnItsWay(Arc::clone(set_began))
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for OnItsWay {
     }
 }
 
-fn answer(lender: &Lender, request: &Request<Incoming>, began: &Arc<watch::Sender<Option<Instant>>>) -> Response<Body> {
+fn answer(lender: &Lender, request: &Request<Incoming>, set_began: &Arc<watch::Sender<Option<Instant>>>) -> Response<Body> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let path = request.uri().path_and_query().map_or("", |path| path.as_str());
     let (status, pieces) = match lender.answer(request.method().as_str(), path, header) {
@@ -139,7 +139,7 @@ fn answer(lender: &Lender, request: &Request<Incoming>, began: &Arc<watch::Sende
             (status, futures_util::stream::iter([Bytes::from(format!("{}\n", refusal.reason()))]).boxed())
         }
     };
-    let on_its_way = OnItsWay::new(began);
+    let on_its_way = OnItsWay::new(set_began);
     let pieces = pieces.map(move |piece| {
         let _ = &on_its_way;
         Ok(Frame::data(piece))

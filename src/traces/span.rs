@@ -52,8 +52,8 @@ impl Traces {
     #[must_use]
     pub fn current(&self) -> Span {
         let Some(tracer) = &self.0 else { return Span::default() };
-        let traced = Context::map_current(|context| context.span().is_recording().then(|| context.clone()));
-        Span(traced.map(|context| Arc::new(Live { tracer: tracer.clone(), context })))
+        let found = Context::map_current(|context| context.span().is_recording().then(|| context.clone()));
+        Span(found.map(|context| Arc::new(Live { tracer: tracer.clone(), context })))
     }
 
     /// A round that took `took` until now has decided the objects of these spans.
