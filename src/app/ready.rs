@@ -115,7 +115,7 @@ mod tests {
             rack: None,
             version: String::new(),
         };
-        let me = Identity::leased(agent, tokio::time::Instant::now() + Duration::from_mins(1));
+        let me = Identity::leased(agent, tokio::time::Instant::now() + Duration::from_hours(1));
         let parts = ProduceParts {
             store: Arc::clone(&store) as _,
             log: Arc::clone(&metastore) as Arc<dyn Log>,
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(stage.says().await, "the agent is starting");
         stage.ready.started(stage.me.clone(), Arc::clone(&stage.producer));
         assert_eq!(stage.says().await, "");
-        tokio::time::sleep(Duration::from_mins(2)).await;
+        tokio::time::sleep(Duration::from_hours(2)).await;
         assert_eq!(stage.says().await, "the node id is not leased");
         stage.me.renew(Agent::clone(&stage.me.agent()), tokio::time::Instant::now() + Duration::from_mins(1));
         assert_eq!(stage.says().await, "");
