@@ -40,10 +40,13 @@ enum Fault {
     LiesEmpty,
 }
 
+/// Who answers at an address, and how the answers are spoiled.
+type Port = (Option<Lender>, Option<Fault>);
+
 /// Between all agents.
 #[derive(Debug, Default)]
 struct Wires {
-    lenders: Mutex<HashMap<String, (Option<Lender>, Option<Fault>)>>,
+    lenders: Mutex<HashMap<String, Port>>,
     calls: AtomicU64,
 }
 
@@ -230,7 +233,7 @@ async fn a_chunk_is_got_from_the_store_once_for_the_whole_rack() {
         // All at once, each agent in another order and with other pages.
         let reads = rack.agents.iter().flat_map(|agent| {
             (0..8u64).map(move |n| {
-                let page = (n * (2 * agent.node.unsigned_abs() as u64 + 1)) % 8;
+                let page = (n * (2 * u64::from(agent.node.unsigned_abs()) + 1)) % 8;
                 agent.reads_right(id(number, 99), page * PAGE + 10, PAGE - 10)
             })
         });

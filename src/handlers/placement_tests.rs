@@ -71,7 +71,9 @@ proptest! {
         let candidates = if mine.is_empty() { all.iter().collect() } else { mine };
         let leaders = Leaders::for_client(&all, Some(&rack));
         let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
-        logs(2_000).iter().for_each(|log| *led.entry(leaders.of(*log)).or_default() += 1);
+        for log in logs(2_000) {
+            *led.entry(leaders.of(log)).or_default() += 1;
+        }
         let share = 2_000 / candidates.len();
         prop_assert!(led.keys().all(|id| candidates.iter().any(|node| node.id == *id)));
         for node in candidates {

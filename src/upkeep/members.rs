@@ -126,7 +126,7 @@ mod tests {
         let tasks = Tasks::new();
         let membership = Membership::start(Arc::clone(&flaky) as _, Identity::of_the_only(me.clone()), POLL, [7; 32], &tasks);
         let mut seen = membership.watch();
-        assert_eq!(seen.borrow_and_update().live, [me.clone()], "alone, before anybody has looked");
+        assert_eq!(seen.borrow_and_update().live, std::slice::from_ref(&me), "alone, before anybody has looked");
         let other = join(&*flaky, 2).await;
         let began = Instant::now();
         membership.look().nudge();
