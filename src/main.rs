@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Dev { .. } | Command::Agent => App::run(config).await,
+            Command::Dev { .. } | Command::Agent => Box::pin(App::run(config)).await,
             Command::Migrate => App::migrate(&config).await,
             Command::RotatePeerSecret => App::rotate_peer_secret(&config).await,
             Command::Health => app::ask_health(&config),
