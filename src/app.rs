@@ -175,15 +175,15 @@ impl App {
         let cluster_id = metastore.cluster_id(&cluster_id_from(ids.instance())).await?;
         let listening = listen(&config).await?;
         let stopping = CancellationToken::new();
-        let leased = Arc::new(OnceLock::new());
-        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &leased, &tasks).await?;
+        let who = Arc::new(OnceLock::new());
+        let admin = start_admin(&config, &metastore, &store, &metrics, &stopping, &who, &tasks).await?;
 
         // Nothing can fail from here on, so that no node id stays leased to an agent that did not start.
         let agent = agent(&config, listening.local_addr(), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease_config = LeaseConfig { wanted: config.node_id, ttl: config.lease_ttl, heartbeat: config.lease_heartbeat };
         let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await?;
-        let me = leased.get_or_init(|| lease.me()).clone();
+        let me = who.get_or_init(|| lease.me()).clone();
         let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);
         let lost = CancellationToken::new();
         let on_taken = lost.clone();

@@ -24,7 +24,7 @@ pub enum LeaseError {
          one, or wait until the other's lease has run out",
         held_by.advertised_host, held_by.advertised_port
     )]
-    Held { wanted: NodeId, held_by: Agent },
+    Held { wanted: NodeId, held_by: Box<Agent> },
     #[error(transparent)]
     Metastore(#[from] MetaError),
 }
@@ -70,7 +70,7 @@ impl Lease {
                 LeaseOutcome::Held(held_by) => held_by,
             };
             if !held_by.shares_address(agent) || began.elapsed() > config.ttl + AGAIN {
-                return Err(LeaseError::Held { wanted: config.wanted.unwrap_or(held_by.node), held_by });
+                return Err(LeaseError::Held { wanted: config.wanted.unwrap_or(held_by.node), held_by: Box::new(held_by) });
             }
             if asked == began {
                 tracing::warn!(node = %held_by.node, "an agent at this address holds the node id; waiting until its lease has run out");
@@ -117,7 +117,7 @@ impl Lease {
         match timeout(patience.unwrap_or(self.config.heartbeat), self.renew()).await {
             Ok(Ok(())) => Progress::Idle,
             Ok(Err(LeaseError::Held { held_by, .. })) => {
-                let host = held_by.advertised_host;
+                let host = &held_by.advertised_host;
                 tracing::error!(node = %held_by.node, host, "another agent has taken this node id, which this one was told to have; it stops");
                 taken();
                 Progress::Idle
@@ -145,7 +145,7 @@ impl Lease {
             LeaseOutcome::Held(held_by) => held_by,
         };
         if self.config.wanted.is_some() {
-            return Err(LeaseError::Held { wanted: me.node, held_by });
+            return Err(LeaseError::Held { wanted: me.node, held_by: Box::new(held_by) });
         }
         let asked = Instant::now();
         match self.leases.acquire_lease(None, &me, self.config.ttl).await? {
