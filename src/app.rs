@@ -268,7 +268,7 @@ impl App {
     }
 
     /// Stops in the order that loses nothing: readiness off; accept and read nothing more, while buffers still run and seal at once, so
-    /// that requests in flight are answered; write what is left; stop rounds and sweeps; stop lending to peers; give up the lease; close the metastore. False if
+    /// that requests in flight are answered; write what is left; stop rounds and sweeps; stop lending; give up the lease; close the metastore. False if
     /// something was cut off.
     pub async fn shutdown(self) -> bool {
         let deadline = self.shutdown_timeout;
