@@ -125,9 +125,9 @@ fn come_back(group: &Group, program: Program) -> (Vec<Member>, Commits) {
     settle(&[&a, &b], PARTITIONS);
     let (share, other) = (b.assignment(), a.assignment());
     if program.is_told_of_restarts() {
-        b.leave()
+        b.leave();
     } else {
-        b.kill()
+        b.kill();
     }
     let again = group.member(program, Some("b"));
     println!("{}: came back {:.1?}", group.name, settle(&[&a, &again], PARTITIONS));
