@@ -1,5 +1,6 @@
-//! Agents that join. Clients would not notice for minutes (librdkafka and Java ask for metadata every five), and behind a balancer never: connections stay where
-//! they are. So when an agent sees another join, the connections of its own clients end in good order: clients ask who leads what, the balancer chooses again.
+//! Agents that join. Clients would not notice for minutes (librdkafka and Java ask for metadata every five), and behind a balancer never:
+//! connections stay where they are. So when an agent sees another join, the connections of its own clients end in good order: clients ask
+//! who leads what, the balancer chooses again.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
