@@ -53,7 +53,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Lease(#[from] LeaseError),
+    Lease(#[from] Box<LeaseError>),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error(transparent)]
@@ -182,7 +182,7 @@ impl App {
         let agent = agent(&config, listening.local_addr(), peer_port.as_ref().map(|port| port.address), ids.instance());
         let leases: Arc<dyn Leases> = Arc::clone(&metastore) as _;
         let lease_config = LeaseConfig { wanted: config.node_id, ttl: config.lease_ttl, heartbeat: config.lease_heartbeat };
-        let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await?;
+        let lease = Lease::acquire(Arc::clone(&leases), lease_config, &agent).await.map_err(Box::new)?;
         let me = lease.me();
         let traces = start_traces(&config, collector, &me.agent(), &metrics, &tasks);
         let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);

@@ -10,8 +10,8 @@ use crate::config::{BufferConfig, Config, GroupConfig, MaterializeSettings};
 use crate::fetch::{FetchConfig, Looked, Reader, Watermarks};
 use crate::group::consumer::Assignor;
 use crate::group::{ConsumerSettings, Coordinator, CoordinatorParts, GroupSettings, MigrationPolicy};
-use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer};
-use crate::metastore::{Change, Changes, Identity, Log, Metastore, RoundReport, Topics};
+use crate::materialize::{MaterializeConfig, MaterializeParts, Materializer, OnRound};
+use crate::metastore::{Change, Changes, Identity, Log, Metastore, Topics};
 use crate::metrics::Metrics;
 use crate::partition::Rules;
 use crate::produce::{Keep, ProduceConfig, ProduceParts, Producer};
@@ -184,7 +184,7 @@ fn coordinator_parts(parts: &RoomParts) -> CoordinatorParts {
     }
 }
 
-fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> Arc<dyn Fn(&RoundReport, Duration) + Send + Sync> {
+fn on_round(producer: &Arc<Producer>, watermarks: &Arc<Watermarks>) -> OnRound {
     let (producer, watermarks) = (Arc::clone(producer), Arc::clone(watermarks));
     Arc::new(move |report, took| {
         producer.trace_round(&report.verdicts, took);

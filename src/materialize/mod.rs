@@ -8,4 +8,4 @@
 
 mod task;
 
-pub use task::{MaterializeConfig, MaterializeParts, Materializer};
+pub use task::{MaterializeConfig, MaterializeParts, Materializer, OnRound};

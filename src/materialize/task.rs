@@ -29,6 +29,9 @@ const AFTER_BUSY: Duration = Duration::from_millis(3);
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 const AFTER_ERRORS: Duration = Duration::from_secs(2);
 
+/// What is told of a round, and how long it took.
+pub type OnRound = Arc<dyn Fn(&RoundReport, Duration) + Send + Sync>;
+
 /// What the task needs from the others.
 #[derive(Clone)]
 pub struct MaterializeParts {
@@ -37,7 +40,7 @@ pub struct MaterializeParts {
     pub jobs: JobMetrics,
     pub clock: Arc<dyn Clock>,
     /// Told of every round of this agent, and how long it took, right after its commit.
-    pub on_round: Arc<dyn Fn(&RoundReport, Duration) + Send + Sync>,
+    pub on_round: OnRound,
     /// Does this agent wait for verdicts?
     pub wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }

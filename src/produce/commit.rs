@@ -143,7 +143,9 @@ impl Committer {
         let give_up_at = group.iter().map(|ready| ready.give_up_at).max().unwrap_or(began);
         let spans: Vec<Span> = group.iter().map(|ready| ready.flush.child("commit")).filter(Span::is_live).collect();
         let result = self.append(&mut events, give_up_at).await;
-        spans.into_iter().for_each(|span| span.ended(&result));
+        for span in spans {
+            span.ended(&result);
+        }
         self.metrics.committed(Status::of(&result), began.elapsed());
         for Ready { stored, flush, sealed_at, .. } in group {
             let object = stored.event.object;
@@ -203,7 +205,9 @@ impl Committer {
         let Some(me) = self.me.acting() else {
             return Err(MetaError::Unavailable("this agent has lost the lease of its node id".to_owned()));
         };
-        events.iter_mut().for_each(|event| event.node = me.node);
+        for event in events.iter_mut() {
+            event.node = me.node;
+        }
         let Err(error) = self.log.append(events).await else { return Ok(()) };
         if !error.may_have_happened() {
             return Err(error);
