@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Err(error) => return app::complain(&error),
     };
     let migrates = matches!(command, Command::Migrate);
-    let outcome = runtime.block_on(async { if migrates { App::migrate(&config).await } else { App::run(config).await } });
+    let outcome = runtime.block_on(async { if migrates { App::migrate(&config).await } else { Box::pin(App::run(config)).await } });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => app::complain(&error),
