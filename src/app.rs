@@ -54,7 +54,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Lease(#[from] LeaseError),
+    Lease(#[from] Box<LeaseError>),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error(transparent)]
