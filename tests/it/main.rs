@@ -10,5 +10,6 @@ mod fencing;
 mod groups;
 mod members;
 mod produce_fetch;
+mod racks;
 mod start;
 mod support;
