@@ -315,7 +315,8 @@ async fn listen(config: &Config) -> Result<Listening, StartError> {
 fn agent(config: &Config, listening: SocketAddr, peers: Option<SocketAddr>, instance: [u8; 16]) -> Agent {
     Agent {
         node: config.node_id.unwrap_or(NodeId(0)),
-        broker: config.node_id.unwrap_or(NodeId(0)),
+        // Nobody knows it yet.
+        broker: NodeId(-1),
         instance,
         advertised_host: config.advertised_host.clone(),
         advertised_port: if config.advertised_port == 0 { listening.port() } else { config.advertised_port },

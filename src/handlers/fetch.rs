@@ -84,7 +84,11 @@ async fn answer(broker: &Broker, sent: &WireRequest, header: &RequestHeader) -> 
     header.notes.told_rack(&sent.rack_id);
     let request = plan.request(broker, sent);
     if let Some(elsewhere) = nearer::elsewhere(broker, sent, header, &request.logs).await {
-        return elsewhere.name_in(plan.answer(broker, sent, elsewhere.heads()));
+        let rest = elsewhere.rest(request);
+        let rest = if rest.logs.is_empty() { Vec::new() } else { broker.parts.reader.fetch(rest).await };
+        let results = elsewhere.with(rest);
+        let read: Vec<bool> = results.iter().map(Result::is_ok).collect();
+        return elsewhere.name_in(plan.answer(broker, sent, results), &read);
     }
     let results = if request.logs.is_empty() { Vec::new() } else { broker.parts.reader.fetch(request).await };
     plan.answer(broker, sent, results)

@@ -60,10 +60,12 @@ pub(super) fn grant(live: &[Agent], wanted: Option<NodeId>, agent: &Agent) -> Gr
         return Grant::Held(holder.clone());
     }
     let broker = live.iter().filter(|other| other.shares_address(agent)).map(|other| other.broker).min();
+    // All of an address may have been cut off together: the first to come back brings the id with it.
+    let before = Some(agent.broker).filter(|id| id.0 >= 0 && !known_as(*id) && others().all(|o| o.node != *id || o.shares_address(agent)));
     let renamed = others().filter(|other| other.broker == node && !other.shares_address(agent));
     let first_at = |address: &Agent| others().filter(|other| other.shares_address(address)).map(|other| other.node).min();
     let renamed = renamed.map(|other| Agent { broker: first_at(other).unwrap_or(other.node), ..other.clone() }).collect();
-    Grant::Store { agent: Agent { node, broker: broker.unwrap_or(node), ..agent.clone() }, renamed }
+    Grant::Store { agent: Agent { node, broker: broker.or(before).unwrap_or(node), ..agent.clone() }, renamed }
 }
 
 #[cfg(test)]
@@ -111,6 +113,18 @@ mod tests {
         assert_eq!(ids(&live), [(1, 0), (2, 2)], "the id 0 is what clients know the balancer by");
         assert!(join(&mut live, None, &agent(4, "lb")));
         assert_eq!(ids(&live), [(1, 0), (2, 2), (0, 0)]);
+    }
+
+    #[test]
+    fn an_address_that_was_cut_off_whole_has_its_id_again() {
+        let mut live = Vec::new();
+        assert!(join(&mut live, None, &agent(1, "lb")) && join(&mut live, None, &agent(2, "lb")));
+        let back: Vec<Agent> = live.drain(..).rev().collect();
+        assert!(join(&mut live, Some(1), &back[0]) && join(&mut live, Some(0), &back[1]));
+        assert_eq!(ids(&live), [(1, 0), (0, 0)]);
+        live.clear();
+        assert!(join(&mut live, None, &agent(3, "direct")) && join(&mut live, Some(1), &back[0]));
+        assert_eq!(ids(&live), [(0, 0), (1, 1)], "unless another has it");
     }
 
     #[test]

@@ -319,7 +319,8 @@ pub trait Leases: Send + Sync + std::fmt::Debug {
     /// The cluster's id, made once by whoever asks first: 22 characters of URL-safe base64, as Kafka's are.
     async fn cluster_id(&self, proposal: &str) -> Result<String>;
 
-    /// Leases `wanted`, or the lowest free id from 0. The ids in `agent` are ignored. The broker id of an address stays while any agent lives there,
+    /// Leases `wanted`, or the lowest free id from 0. `agent.node` is ignored; `agent.broker` is what its address was
+    /// known by before, -1 if nothing. The broker id of an address stays while any agent lives there,
     /// and is nobody's node id elsewhere, unless that one is wanted.
     async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome>;
 

@@ -12,6 +12,7 @@ mod members;
 mod operations;
 mod peers;
 mod produce_fetch;
+mod racks;
 mod start;
 mod support;
 mod topic_configs;
