@@ -54,7 +54,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Lease(#[from] Box<LeaseError>),
+    Lease(#[from] LeaseError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error(transparent)]
