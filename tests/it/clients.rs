@@ -2,18 +2,31 @@
 
 use std::process::Command;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::groups::{self, Balanced, SHORT_SESSIONS};
 use super::members::Program;
 use super::support::{Broker, Services, blocking};
 
 const SKIPPED: i32 = 77;
 
+/// How much runs at a time: processes that start all at once take longer than a session, and than a client's patience.
+const AT_A_TIME: u32 = 2;
+static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME as usize);
+
+/// A place for a client; those that need a Java machine for each process need all.
+async fn place(client: &str) -> SemaphorePermit<'static> {
+    let heavy = ["java", "tools"].contains(&client);
+    PLACES.acquire_many(if heavy { AT_A_TIME } else { 1 }).await.expect("never closed")
+}
+
 /// A broker that runs already, for the groups: `YAKS_TEST_BROKER=HOST:PORT`.
 const RUNNING: &str = "YAKS_TEST_BROKER";
 
 /// All scenarios of a client in both ways of running; and groups of its members that come, go and die, one for each of its names for a protocol,
-/// where members of one group talk to different agents. One after the other: processes that start all at once take longer than a session.
+/// where members of one group talk to different agents. One protocol after the other.
 async fn judge(client: &'static str, protocols: &[&'static str]) {
+    let _place = place(client).await;
     if run(&[client, "--build-only"]).await.is_none() {
         return;
     }
@@ -80,6 +93,7 @@ async fn kafkajs() {
 /// Kafka's own command-line tools, once: they are slow to start, and how yaks runs makes no difference to them.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_tools() {
+    let _place = place("tools").await;
     let dir = tempfile::tempdir().expect("a directory");
     let broker = Broker::dev(dir.path(), &[]);
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/tools/run"));

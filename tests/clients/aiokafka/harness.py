@@ -14,7 +14,7 @@ import records
 import topics
 from trial import Trial
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 90
 
 # A scenario returns its figures; it raises if the broker does anything but what it should.
 SCENARIOS = {

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const limit = 30 * time.Second
+const limit = 90 * time.Second
 
 // A scenario returns its figures; it fails the trial if the broker does anything but what it should.
 type scenario struct {

@@ -10,7 +10,7 @@ const records = require('./records')
 const topics = require('./topics')
 const { Trial } = require('./trial')
 
-const LIMIT_SECONDS = 30
+const LIMIT_SECONDS = 90
 
 // A scenario returns its figures; it throws if the broker does anything but what it should.
 const SCENARIOS = {
