@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::client_rack;
-use super::fetch::ReadLog;
 use super::group_settings::GroupSettingsCache;
-use super::init_producer_id::ProducerIds;
 use super::nodes::Nodes;
-use super::produce::Submit;
+use super::producer_ids::ProducerIds;
+use super::rooms::{ReadLog, Submit};
 use super::topics::TopicCache;
 use crate::clock::{Clock, Ids};
 use crate::fetch::Watermarks;

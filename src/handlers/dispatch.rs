@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use kafka_protocol::protocol::{Decodable, Encodable};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, BrokerParts, HandlerConfig, Outcome};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply, Serve};
+use super::stopwatch::Stopwatch;
 use super::{
     alter_configs, alter_partition_reassignments, api_versions, consumer_group_describe, consumer_group_heartbeat, create_acls,
     create_partitions, create_topics, delete_acls, delete_groups, delete_records, delete_topics, describe_acls, describe_client_quotas,
@@ -19,7 +19,6 @@ use super::{
     join_group, leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
-use crate::metrics::RequestMetrics;
 use crate::protocol::{Api, FrameError, Request, RequestHeader, Rope, codec, old_produce};
 
 /// Answers requests of Kafka clients.
@@ -189,21 +188,4 @@ async fn now(begun: Begun) -> Begun {
 
 fn ready(answer: Result<Rope, Refusal>) -> Begun {
     Begun { answer: std::future::ready(answer).boxed(), on_disconnect: OnDisconnect::Finish, reply: Reply::InOrder }
-}
-
-/// Measures one request from its dispatch to its answer.
-pub(super) struct Stopwatch {
-    pub(super) header: RequestHeader,
-    metrics: RequestMetrics,
-    began: Instant,
-}
-
-impl Stopwatch {
-    pub(super) fn start(metrics: &RequestMetrics, header: &RequestHeader) -> Self {
-        Stopwatch { header: header.clone(), metrics: metrics.clone(), began: Instant::now() }
-    }
-
-    pub(super) fn answered(&self, error_code: i16) {
-        self.metrics.answered(self.header.api.name, self.header.version, error_code, self.began.elapsed());
-    }
 }

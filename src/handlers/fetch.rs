@@ -7,53 +7,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest as WireRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::broker::Broker;
-use super::dispatch::Stopwatch;
 use super::error::{self, Asked, NamedBy};
 use super::nearer;
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
+use super::stopwatch::Stopwatch;
 use super::topics::{Found, Key};
-use crate::fetch::{FetchError, FetchLog, FetchRequest, FetchResponse, Fetched, Reader};
+use crate::fetch::{FetchError, FetchLog, FetchRequest, FetchResponse, Fetched};
 use crate::protocol::fetch_response::{FetchAnswer, FetchedPartition, FetchedTopic};
 use crate::protocol::{Request, RequestHeader, codec};
-use crate::types::{Offset, Timestamp, TopicId, TopicName, TopicPartition};
+use crate::types::{Offset, TopicId, TopicName, TopicPartition};
 
 const IDS_SINCE: i16 = 13;
 const READ_COMMITTED: i8 = 1;
-
-/// Reading logs: what the fetch room offers.
-#[async_trait]
-pub trait ReadLog: Send + Sync {
-    /// In the order of the request's logs; waits as the request says. May be dropped.
-    async fn fetch(&self, request: FetchRequest) -> FetchResponse;
-
-    /// The first record that is not older than `at`.
-    async fn offset_for_timestamp(&self, log: TopicPartition, at: Timestamp) -> Result<Option<(Offset, Timestamp)>, FetchError>;
-
-    /// The first of the records with the largest timestamp.
-    async fn max_timestamp(&self, log: TopicPartition) -> Result<Option<(Offset, Timestamp)>, FetchError>;
-}
-
-#[async_trait]
-impl ReadLog for Reader {
-    async fn fetch(&self, request: FetchRequest) -> FetchResponse {
-        Reader::fetch(self, request).await
-    }
-
-    async fn offset_for_timestamp(&self, log: TopicPartition, at: Timestamp) -> Result<Option<(Offset, Timestamp)>, FetchError> {
-        Reader::offset_for_timestamp(self, log, at).await
-    }
-
-    async fn max_timestamp(&self, log: TopicPartition) -> Result<Option<(Offset, Timestamp)>, FetchError> {
-        Reader::max_timestamp(self, log).await
-    }
-}
 
 pub(super) fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Begun, Refusal> {
     let clock = Stopwatch::start(&broker.parts.requests, &request.header);

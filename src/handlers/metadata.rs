@@ -15,10 +15,10 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::broker::Broker;
-use super::dispatch::Stopwatch;
 use super::error::{self, Asked};
 use super::placement::{self, Leaders, Node};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
+use super::stopwatch::Stopwatch;
 use super::topics::{self, Found};
 use crate::metastore::{Creation, MetaError, TopicQuery};
 use crate::protocol::{Request, RequestHeader, codec};

@@ -61,8 +61,11 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod placement;
 mod produce;
+mod producer_ids;
 mod resources;
+mod rooms;
 mod serve;
+mod stopwatch;
 mod sync_group;
 #[cfg(test)]
 mod tests;
@@ -72,8 +75,7 @@ mod update_features;
 
 pub use broker::{BrokerParts, HandlerConfig};
 pub use dispatch::Handlers;
-pub use fetch::ReadLog;
 pub use group_configs::GroupSettings;
-pub use produce::Submit;
+pub use rooms::{ReadLog, Submit};
 pub use serve::{Answer, Begun, OnDisconnect, Refusal, Reply, Serve};
 pub use topic_configs::DEFAULT_MAX_MESSAGE_BYTES;

@@ -18,12 +18,12 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::broker::Broker;
-use super::dispatch::Stopwatch;
 use super::error::{self, Asked, NamedBy};
 use super::serve::{Begun, OnDisconnect, Refusal, Reply};
+use super::stopwatch::Stopwatch;
 use super::topic_configs::{ProduceOffsets, TopicSettings};
 use super::topics::{Found, Key};
-use crate::produce::{Appended, NewBatch, Producer, Ticket, Wait};
+use crate::produce::{Appended, NewBatch, Ticket, Wait};
 use crate::protocol::{Request, codec};
 use crate::records::batch::{self, BatchError, BatchLimits};
 use crate::records::{for_each_record, recompress};
@@ -35,18 +35,6 @@ const IDS_SINCE: i16 = 13;
 
 /// The shortest time a client can ask to wait: less than a flush takes would make every request fail.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Taking places for batches: what the produce room offers.
-pub trait Submit: Send + Sync {
-    /// Takes a place for each batch, in order, and returns at once; a ticket for each.
-    fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket>;
-}
-
-impl Submit for Producer {
-    fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket> {
-        Producer::submit(self, batches)
-    }
-}
 
 /// A batch that is refused.
 struct Refused {

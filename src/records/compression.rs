@@ -3,10 +3,16 @@
 use std::io::{self, BufReader, Read, Write as _};
 
 use super::batch::Codec;
-use super::recompress::Compression;
 
 /// Bytes that one batch may unfold to before reading it is refused.
 const UNFOLDED_MAX: u64 = 1 << 30;
+
+/// A codec and how hard it tries; `None`: as the codec likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    pub codec: Codec,
+    pub level: Option<i32>,
+}
 
 /// A reader of the records in `payload`.
 pub(super) fn reader(codec: Codec, payload: &[u8]) -> io::Result<Box<dyn Read + '_>> {

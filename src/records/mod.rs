@@ -14,5 +14,6 @@ mod reading;
 mod recompress;
 pub(crate) mod varint;
 
+pub use compression::Compression;
 pub use reading::{RecordHead, first_record_since, for_each_record, newest_record};
-pub use recompress::{Compression, recompress};
+pub use recompress::recompress;

@@ -5,18 +5,11 @@ use std::io::{self, Read as _};
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{self, BatchError, BatchHeader, Codec, HEADER_LEN};
-use super::compression;
+use super::compression::{self, Compression};
 use crate::types::BatchSummary;
 
 /// Most bytes that records may unfold to here, where they are held and not streamed.
 const HELD_MAX: u64 = 128 << 20;
-
-/// A codec and how hard it tries; `None`: as the codec likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compression {
-    pub codec: Codec,
-    pub level: Option<i32>,
-}
 
 /// The batch as `wanted`; as it is if it has that codec already. `bytes` have passed [`batch::check`]. Costs what unfolding and compressing cost.
 ///

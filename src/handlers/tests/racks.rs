@@ -20,12 +20,13 @@ use crate::metastore::memory::MemoryMetastore;
 use crate::metastore::{Agent, Identity, LeaseOutcome, Metastore};
 use crate::protocol::ClientNotes;
 use crate::records::batch::build;
-use crate::types::RackCidrs;
+use crate::types::{NodeId, RackCidrs};
 
 const TTL: Duration = Duration::from_hours(1);
 
 async fn join(metastore: &Arc<dyn Metastore>, number: u8, host: &str, rack: &str) -> Agent {
     let agent = Agent {
+        broker: NodeId(-1),
         instance: [number; 16],
         advertised_host: host.to_owned(),
         rack: Some(rack.to_owned()).filter(|rack| !rack.is_empty()),
