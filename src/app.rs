@@ -200,7 +200,7 @@ impl App {
         let lease = backends::patiently(&what, acquire, worth_waiting).await?;
         let me = lease.me();
         let traces = start_traces(&config, collector, &me.agent(), &metrics, &tasks);
-        let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks);
+        let members = Membership::start(leases, me.clone(), config.peers.poll, peer_secret(&*ids), &tasks).await;
         let lost = CancellationToken::new();
         let on_taken = lost.clone();
         lease.keep(&tasks, members.look(), move || on_taken.cancel());

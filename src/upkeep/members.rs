@@ -20,11 +20,15 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Looks every `poll` in `tasks`, and at once. Until the first look, `me` is alone with `proposal`, which is the secret if there is none yet.
-    pub fn start(leases: Arc<dyn Leases>, me: Identity, poll: Duration, proposal: [u8; 32], tasks: &Tasks) -> Membership {
-        let secrets = PeerSecrets { current: proposal, previous: None };
-        let alone = Members { me: me.agent(), live: vec![(*me.agent()).clone()], secrets };
-        let (publish, seen) = watch::channel(Arc::new(alone));
+    /// Looks at once, and then every `poll` in `tasks`. Until a look succeeds, `me` is alone with `proposal`, which is the secret if there is none yet.
+    pub async fn start(leases: Arc<dyn Leases>, me: Identity, poll: Duration, proposal: [u8; 32], tasks: &Tasks) -> Membership {
+        // Who is there at the first look has not joined since.
+        let first = see(&*leases, &me, proposal).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the other agents cannot be looked up yet");
+            let secrets = PeerSecrets { current: proposal, previous: None };
+            Members { me: me.agent(), live: vec![(*me.agent()).clone()], secrets }
+        });
+        let (publish, seen) = watch::channel(Arc::new(first));
         let look = Nudge::default();
         let (publish, looked) = (Arc::new(publish), Arc::new(Mutex::new(None)));
         tasks.spawn_loop("members", poll, look.clone(), move || {
@@ -124,9 +128,9 @@ mod tests {
         let flaky = Arc::new(Flaky::new(memory, Arc::new(RandomIds::seeded(SystemClock, 1))));
         let me = join(&*flaky, 1).await;
         let tasks = Tasks::new();
-        let membership = Membership::start(Arc::clone(&flaky) as _, Identity::of_the_only(me.clone()), POLL, [7; 32], &tasks);
+        let membership = Membership::start(Arc::clone(&flaky) as _, Identity::of_the_only(me.clone()), POLL, [7; 32], &tasks).await;
         let mut seen = membership.watch();
-        assert_eq!(seen.borrow_and_update().live, std::slice::from_ref(&me), "alone, before anybody has looked");
+        assert_eq!(seen.borrow_and_update().live, std::slice::from_ref(&me), "alone");
         let other = join(&*flaky, 2).await;
         let began = Instant::now();
         membership.look().nudge();
