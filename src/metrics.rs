@@ -247,6 +247,7 @@ pub struct ConnectionMetrics {
     open: UpDownCounter<i64>,
     accepted: Counter<u64>,
     refused: Counter<u64>,
+    shed: Counter<u64>,
     closed_by_fault: Counter<u64>,
 }
 
@@ -256,6 +257,7 @@ impl ConnectionMetrics {
             open: level(meter, "yaks_connections", "Client connections open now"),
             accepted: count(meter, "yaks_connections_accepted_total", "Client connections accepted"),
             refused: count(meter, "yaks_connections_refused_total", "Client connections refused at the limit"),
+            shed: count(meter, "yaks_connections_shed_total", "Client connections ended so that an agent that joined gets its share"),
             closed_by_fault: counter(meter, "yaks_connections_faulty_total", "Connections closed for what the client sent"),
         }
     }
@@ -271,6 +273,10 @@ impl ConnectionMetrics {
 
     pub fn refused(&self) {
         self.refused.add(1, &[]);
+    }
+
+    pub fn shed(&self) {
+        self.shed.add(1, &[]);
     }
 
     /// `reason`: one of few words, such as `oversize`, `framing`, `unknown_api`, `idle`.

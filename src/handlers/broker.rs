@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::client_rack;
 use super::group_settings::GroupSettingsCache;
 use super::nodes::Nodes;
@@ -70,7 +72,12 @@ pub(super) struct Broker {
     pub(super) nodes: Nodes,
     pub(super) producer_ids: ProducerIds,
     pub(super) group_settings: GroupSettingsCache,
+    /// Requests whose records are being unpacked.
+    pub(super) unpacking: Semaphore,
 }
+
+/// Requests whose records are unpacked at the same time: each may hold a batch's records, unfolded.
+const UNPACKING: usize = 2;
 
 impl Broker {
     pub(super) fn new(config: HandlerConfig, parts: BrokerParts) -> Self {
@@ -78,7 +85,7 @@ impl Broker {
         let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.me.clone());
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
         let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
-        Broker { config, parts, topics, nodes, producer_ids, group_settings }
+        Broker { config, parts, topics, nodes, producer_ids, group_settings, unpacking: Semaphore::new(UNPACKING) }
     }
 
     /// The rack the client is in, if that is known.

@@ -75,7 +75,8 @@ pub(super) async fn begin(broker: &Arc<Broker>, request: &Request) -> Result<Beg
     let topics = std::mem::take(&mut sent.topic_data);
     let (found, failed) = look_up(broker, &topics, version).await;
     let refusal = refuse_all(&sent).or(failed);
-    let places = take_places(broker, topics, &found, refusal.as_ref(), version);
+    let checked = check(broker, Sent { topics, found, refusal, version }).await?;
+    let places = take_places(broker, checked);
     if sent.acks == 0 {
         return silent(broker, clock, places, patience);
     }
@@ -139,29 +140,55 @@ async fn look_up(broker: &Broker, topics: &[TopicProduceData], version: i16) -> 
     }
 }
 
-/// Checks all batches, then takes places for the good ones in one go, in the order of the request.
-fn take_places(
-    broker: &Broker,
+/// What a request brings, not checked yet.
+struct Sent {
     topics: Vec<TopicProduceData>,
-    found: &[Option<Arc<Found>>],
-    refusal: Option<&(ResponseError, String)>,
+    /// The topics, in their order.
+    found: Vec<Option<Arc<Found>>>,
+    /// Why all of it is refused.
+    refusal: Option<(ResponseError, String)>,
     version: i16,
-) -> Vec<TopicPlaces> {
+}
+
+/// The good batches, and what was said of each.
+struct CheckedRequest {
+    batches: Vec<NewBatch>,
+    topics: Vec<CheckedTopic>,
+}
+
+/// Checks all batches. Where records must be unpacked, a few requests at a time are, and beside the workers that serve everybody: a small batch can unfold to much.
+async fn check(broker: &Arc<Broker>, sent: Sent) -> Result<CheckedRequest, Refusal> {
+    if !sent.found.iter().flatten().any(|found| found.settings.unpacks()) {
+        return Ok(check_topics(broker, sent));
+    }
+    // The semaphore is never closed; without a permit the work goes on all the same.
+    let _permit = broker.unpacking.acquire().await;
+    let broker = Arc::clone(broker);
+    let checked = tokio::task::spawn_blocking(move || check_topics(&broker, sent)).await;
+    checked.map_err(|error| Refusal::Unanswerable(format!("batches could not be checked: {error}")))
+}
+
+fn check_topics(broker: &Broker, Sent { topics, found, refusal, version }: Sent) -> CheckedRequest {
     let mut batches = Vec::new();
     let mut checked = Vec::new();
     for (mut topic, found) in topics.into_iter().zip(found) {
         let partitions = std::mem::take(&mut topic.partition_data);
         let check = |partition: PartitionProduceData| {
-            let result = match refusal {
+            let result = match &refusal {
                 Some((error, message)) => Err(Refused::new(*error, message.clone())),
                 None => check_partition(broker, found.as_deref(), &partition, version),
             };
             (partition.index, result.map(|(batch, append_time)| push(&mut batches, batch, append_time)))
         };
         let partitions: Vec<_> = partitions.into_iter().map(check).collect();
-        checked.push((topic, found.clone(), partitions));
+        checked.push((topic, found, partitions));
     }
-    let mut tickets = broker.parts.producer.submit(batches).into_iter();
+    CheckedRequest { batches, topics: checked }
+}
+
+/// Takes places for the good batches in one go, in the order of the request.
+fn take_places(broker: &Broker, checked: CheckedRequest) -> Vec<TopicPlaces> {
+    let mut tickets = broker.parts.producer.submit(checked.batches).into_iter();
     let mut place = |result: Result<Checked, Refused>| match result {
         Err(refused) => Place::Refused(refused),
         Ok((log, summary, append_time)) => match tickets.next() {
@@ -173,7 +200,7 @@ fn take_places(
         let partitions = partitions.into_iter().map(|(index, result)| PartitionPlace { index, place: place(result) }).collect();
         TopicPlaces { sent, found, partitions }
     };
-    checked.into_iter().map(&mut topic).collect()
+    checked.topics.into_iter().map(&mut topic).collect()
 }
 
 /// What is remembered of a batch that was handed on.

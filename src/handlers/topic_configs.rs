@@ -176,6 +176,11 @@ pub(super) struct TopicSettings {
 }
 
 impl TopicSettings {
+    /// Whether records must be unpacked before they are taken.
+    pub(super) fn unpacks(&self) -> bool {
+        self.needs_keys || self.compression.is_some()
+    }
+
     /// From what is set on the topic. Values were checked when they were set; one that cannot be read counts as not set.
     pub(super) fn of(configs: &Configs) -> TopicSettings {
         let number = |name: &str| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());

@@ -161,7 +161,10 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
         let frame = tokio::select! {
             biased;
             () = stop.cancelled() => return End::NoMore,
-            () = shed.cancelled() => return End::NoMore,
+            () = shed.cancelled() => {
+                connection.shared.metrics.connections.shed();
+                return End::NoMore;
+            }
             frame = inbox.next(&connection.shared.config) => frame,
         };
         let begun = match frame {

@@ -488,6 +488,7 @@ async fn a_share_of_the_connections_ends_in_good_order() {
         ended += usize::from(!went_on);
     }
     assert_eq!(ended, 8);
+    assert!(bench.metrics().contains("yaks_connections_shed_total 8"));
     bench.server.shedding().shed(1.0, Duration::ZERO).await;
     let mut late = bench.connect().await;
     late.write_all(&order(1, "echo")).await.expect("sent");
