@@ -46,19 +46,9 @@ fn share(known: &Arc<Members>, now: &Arc<Members>) -> f64 {
 mod tests {
     use super::*;
     use crate::metastore::PeerSecrets;
-    use crate::types::NodeId;
 
     fn members(agents: &[(u8, &str)]) -> Arc<Members> {
-        let agent = |(number, host): &(u8, &str)| Agent {
-            node: NodeId(i32::from(*number)),
-            broker: NodeId(i32::from(*number)),
-            instance: [*number; 16],
-            advertised_host: (*host).to_owned(),
-            advertised_port: 9092,
-            peer_address: None,
-            rack: None,
-            version: String::new(),
-        };
+        let agent = |(number, host): &(u8, &str)| Agent::sample(i32::from(*number), host);
         let secrets = PeerSecrets { current: [0; 32], previous: None };
         Arc::new(Members { me: Arc::new(agent(&agents[0])), live: agents.iter().map(agent).collect(), secrets })
     }

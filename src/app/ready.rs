@@ -80,7 +80,7 @@ mod tests {
     use crate::store::memory::MemoryStore;
     use crate::tasks::{Nudge, Tasks};
     use crate::traces::Traces;
-    use crate::types::{NodeId, TopicId, TopicName, TopicPartition};
+    use crate::types::{TopicId, TopicName, TopicPartition};
 
     const CONFIG: ProduceConfig = ProduceConfig {
         flush_interval: Duration::ZERO,
@@ -105,16 +105,7 @@ mod tests {
         metastore.create_topic(TopicId([1; 16]), &TopicName::parse("t").expect("a name"), 1, &BTreeMap::new()).await.expect("created");
         let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
         let metrics = Metrics::new().expect("metrics");
-        let agent = Agent {
-            node: NodeId(1),
-            broker: NodeId(1),
-            instance: [1; 16],
-            advertised_host: "here".to_owned(),
-            advertised_port: 9092,
-            peer_address: None,
-            rack: None,
-            version: String::new(),
-        };
+        let agent = Agent::sample(1, "here");
         let me = Identity::leased(agent, tokio::time::Instant::now() + Duration::from_hours(1));
         let parts = ProduceParts {
             store: Arc::clone(&store) as _,

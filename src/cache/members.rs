@@ -45,16 +45,7 @@ mod tests {
     use crate::types::NodeId;
 
     fn agent(node: i32, rack: Option<&str>, shares: bool) -> Agent {
-        Agent {
-            node: NodeId(node),
-            broker: NodeId(node),
-            instance: [0; 16],
-            advertised_host: "host".to_owned(),
-            advertised_port: 9092,
-            peer_address: shares.then(|| format!("host-{node}:9080")),
-            rack: rack.map(str::to_owned),
-            version: String::new(),
-        }
+        Agent { peer_address: shares.then(|| format!("host-{node}:9080")), rack: rack.map(str::to_owned), ..Agent::sample(node, "host") }
     }
 
     fn members(live: Vec<Agent>) -> Arc<Members> {

@@ -6,16 +6,7 @@ use super::*;
 use crate::types::TopicId;
 
 fn agent(id: i32, host: &str, rack: Option<&str>) -> Agent {
-    Agent {
-        node: NodeId(id),
-        broker: NodeId(id),
-        instance: [id as u8; 16],
-        advertised_host: host.to_owned(),
-        advertised_port: 9092,
-        peer_address: None,
-        rack: rack.map(str::to_owned),
-        version: String::new(),
-    }
+    Agent { rack: rack.map(str::to_owned), ..Agent::sample(id, host) }
 }
 
 /// A node of its own address.

@@ -77,16 +77,7 @@ mod tests {
     use super::*;
 
     fn agent(instance: u8, host: &str) -> Agent {
-        Agent {
-            node: NodeId(-1),
-            broker: NodeId(-1),
-            instance: [instance; 16],
-            advertised_host: host.to_owned(),
-            advertised_port: 9092,
-            peer_address: None,
-            rack: None,
-            version: String::new(),
-        }
+        Agent { node: NodeId(-1), broker: NodeId(-1), ..Agent::sample(i32::from(instance), host) }
     }
 
     fn join(live: &mut Vec<Agent>, wanted: Option<i32>, agent: &Agent) -> bool {

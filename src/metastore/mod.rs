@@ -304,6 +304,23 @@ pub struct Agent {
     pub version: String,
 }
 
+#[cfg(test)]
+impl Agent {
+    /// An agent for tests, alone at its address, without a rack or a cache to share.
+    pub(crate) fn sample(number: i32, host: &str) -> Agent {
+        Agent {
+            node: NodeId(number),
+            broker: NodeId(number),
+            instance: [number as u8; 16],
+            advertised_host: host.to_owned(),
+            advertised_port: 9092,
+            peer_address: None,
+            rack: None,
+            version: String::new(),
+        }
+    }
+}
+
 /// What became of a request for a node id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseOutcome {

@@ -11,7 +11,7 @@ use crate::produce::{Appended, Wait};
 use crate::records::batch::{BatchLimits, build, check};
 use crate::store::flaky::{FlakyStore, Mishap};
 use crate::store::memory::MemoryStore;
-use crate::types::{NodeId, Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{Offset, TopicId, TopicName, TopicPartition};
 
 const TOPIC: TopicId = TopicId([7; 16]);
 const CONFIG: ProduceConfig = ProduceConfig {
@@ -33,16 +33,7 @@ struct Stage {
 }
 
 fn agent(node: i32) -> Agent {
-    Agent {
-        node: NodeId(node),
-        broker: NodeId(node),
-        instance: [1; 16],
-        advertised_host: "here".to_owned(),
-        advertised_port: 9092,
-        peer_address: None,
-        rack: None,
-        version: String::new(),
-    }
+    Agent::sample(node, "here")
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {

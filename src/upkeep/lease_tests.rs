@@ -30,16 +30,7 @@ fn flaky(memory: &Arc<MemoryMetastore>) -> Arc<Flaky> {
 }
 
 fn agent(number: u8) -> Agent {
-    Agent {
-        node: NodeId(0),
-        broker: NodeId(0),
-        instance: [number; 16],
-        advertised_host: format!("host-{number}"),
-        advertised_port: 9092,
-        peer_address: None,
-        rack: None,
-        version: String::new(),
-    }
+    Agent { node: NodeId(0), broker: NodeId(0), ..Agent::sample(i32::from(number), &format!("host-{number}")) }
 }
 
 fn config(wanted: Option<i32>) -> LeaseConfig {

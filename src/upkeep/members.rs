@@ -102,12 +102,8 @@ mod tests {
         Agent {
             node: NodeId(0),
             broker: NodeId(0),
-            instance: [number; 16],
-            advertised_host: format!("host-{number}"),
-            advertised_port: 9092,
             peer_address: Some(format!("host-{number}:9080")),
-            rack: None,
-            version: String::new(),
+            ..Agent::sample(i32::from(number), &format!("host-{number}"))
         }
     }
 

@@ -41,7 +41,7 @@ use crate::store::flaky::FlakyStore;
 use crate::store::memory::MemoryStore;
 use crate::store::{ObjectBody, ObjectStore};
 use crate::tasks::Tasks;
-use crate::types::{NodeId, ObjectId};
+use crate::types::ObjectId;
 
 /// One agent without its sockets.
 struct World {
@@ -54,16 +54,7 @@ struct World {
 }
 
 fn config() -> HandlerConfig {
-    let agent = Agent {
-        node: NodeId(3),
-        broker: NodeId(3),
-        instance: [3; 16],
-        advertised_host: "here".to_owned(),
-        advertised_port: 9092,
-        peer_address: None,
-        rack: Some("r".to_owned()),
-        version: String::new(),
-    };
+    let agent = Agent { rack: Some("r".to_owned()), ..Agent::sample(3, "here") };
     HandlerConfig {
         cluster_id: "cluster".to_owned(),
         me: Identity::of_the_only(agent),
