@@ -156,7 +156,8 @@ struct CheckedRequest {
     topics: Vec<CheckedTopic>,
 }
 
-/// Checks all batches. Where records must be unpacked, a few requests at a time are, and beside the workers that serve everybody: a small batch can unfold to much.
+/// Checks all batches. Where records must be unpacked, that is done for a few requests at a time, and beside the workers that serve everybody:
+/// a small batch can unfold to much.
 async fn check(broker: &Arc<Broker>, sent: Sent) -> Result<CheckedRequest, Refusal> {
     if !sent.found.iter().flatten().any(|found| found.settings.unpacks()) {
         return Ok(check_topics(broker, sent));
