@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::StartError;
+use super::rooms::rules;
 use crate::clock::Clock;
 use crate::config::{Backends, Config, DbSettings, S3Settings};
+use crate::materialize::decide_by;
 use crate::metastore::postgres::{PostgresConfig, PostgresMetastore, SslMode};
 use crate::metastore::sqlite::{SqliteConfig, SqliteMetastore};
 use crate::metastore::{MetaError, Metastore};
@@ -23,7 +25,10 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 /// Opens the metastore and waits until it answers, then sees to its schema.
 pub(super) async fn open_metastore(config: &Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Arc<dyn Metastore>, StartError> {
     let (metastore, migrate): (Arc<dyn Metastore>, bool) = match &config.backends {
-        Backends::Local { data_dir } => (Arc::new(SqliteMetastore::open(SqliteConfig::new(data_dir), clock).await?), true),
+        Backends::Local { data_dir } => {
+            let alone = SqliteMetastore::open(SqliteConfig::new(data_dir), clock).await?;
+            (Arc::new(alone.deciding_at_once(decide_by(rules(&config.materialize)))), true)
+        }
         Backends::Shared { db, .. } => (Arc::new(PostgresMetastore::new(postgres_config(db)?, tasks)), config.run_migrations),
     };
     let what = metastore.describe();

@@ -145,11 +145,11 @@ fn produce_config(buffer: &BufferConfig) -> ProduceConfig {
 }
 
 fn materialize_config(settings: &MaterializeSettings) -> MaterializeConfig {
-    MaterializeConfig {
-        interval: settings.interval,
-        batch_size: settings.batch_size,
-        rules: Rules { park_for: settings.park_for, max_parked: settings.max_parked },
-    }
+    MaterializeConfig { interval: settings.interval, batch_size: settings.batch_size, rules: rules(settings) }
+}
+
+pub(super) fn rules(settings: &MaterializeSettings) -> Rules {
+    Rules { park_for: settings.park_for, max_parked: settings.max_parked }
 }
 
 fn group_settings(config: &GroupConfig) -> GroupSettings {

@@ -8,4 +8,4 @@
 
 mod task;
 
-pub use task::{MaterializeConfig, MaterializeParts, Materializer, OnRound};
+pub use task::{MaterializeConfig, MaterializeParts, Materializer, OnRound, decide_by};

@@ -51,6 +51,12 @@ impl std::fmt::Debug for MaterializeParts {
     }
 }
 
+/// The one rule by which offsets are given.
+#[must_use]
+pub fn decide_by(rules: Rules) -> Decide {
+    Arc::new(move |snapshot| partition::decide(snapshot, &rules))
+}
+
 /// One agent's share in materializing.
 #[derive(Debug)]
 pub struct Materializer {
@@ -61,8 +67,7 @@ pub struct Materializer {
 impl Materializer {
     /// Starts the loop in `tasks`; `nudge` wakes it.
     pub fn start(config: MaterializeConfig, parts: MaterializeParts, nudge: Nudge, tasks: &Tasks) {
-        let rules = config.rules;
-        let decide: Decide = Arc::new(move |snapshot| partition::decide(snapshot, &rules));
+        let decide = decide_by(config.rules);
         let materializer = Arc::new(Materializer { config, parts });
         let pace = Arc::new(std::sync::Mutex::new(Pace::new(config.interval)));
         tasks.spawn_loop(JOB, config.interval, nudge, move || {

@@ -1,6 +1,6 @@
 //! What every metastore does the same way before and after a decision.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,5 +78,19 @@ pub(super) fn report(taken: &Taken, now: Timestamp, decisions: Decisions, next_d
         verdicts: decisions.verdicts,
         next_due: due_in(next_deadline, now),
         oldest_event_age: due_in(Some(now), taken.oldest.unwrap_or(now)).filter(|_| taken.oldest.is_some()),
+    }
+}
+
+/// One report of two rounds, one right after the other.
+pub(super) fn together(first: RoundReport, second: RoundReport) -> RoundReport {
+    let heads: BTreeMap<_, _> = first.heads.into_iter().chain(second.heads).collect();
+    RoundReport {
+        events: first.events + second.events,
+        more: second.more,
+        segments: first.segments.into_iter().chain(second.segments).collect(),
+        heads: heads.into_iter().collect(),
+        verdicts: first.verdicts.into_iter().chain(second.verdicts).collect(),
+        next_due: first.next_due.into_iter().chain(second.next_due).min(),
+        oldest_event_age: first.oldest_event_age.max(second.oldest_event_age),
     }
 }

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 
 use super::Metastore;
 use super::postgres::{PostgresConfig, PostgresMetastore};
+use super::sqlite::{SqliteConfig, SqliteMetastore};
 use crate::tasks::Tasks;
 use scene::ManualClock;
 
@@ -83,12 +84,28 @@ struct Sqlite {
 
 impl Sqlite {
     async fn fresh() -> Self {
+        Sqlite::with(|metastore| metastore).await
+    }
+
+    async fn with(change: impl FnOnce(SqliteMetastore) -> SqliteMetastore) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = Arc::new(ManualClock::default());
-        let config = super::sqlite::SqliteConfig::new(directory.path());
-        let metastore = super::sqlite::SqliteMetastore::open(config, Arc::clone(&clock) as _).await.expect("opened");
+        let config = SqliteConfig::new(directory.path());
+        let metastore = change(SqliteMetastore::open(config, Arc::clone(&clock) as _).await.expect("opened"));
         metastore.migrate().await.expect("migrated");
         Sqlite { clock, metastore: Arc::new(metastore), _directory: directory }
+    }
+}
+
+/// SQLite that decides while it appends.
+struct SqliteAtOnce;
+
+impl SqliteAtOnce {
+    async fn fresh() -> Sqlite {
+        let sqlite = Sqlite::with(|metastore| metastore.deciding_at_once(scene::rules())).await;
+        // Only after a round has seen that nothing waits.
+        sqlite.metastore.run_round(scene::LIMITS, &scene::rules()).await.expect("a round");
+        sqlite
     }
 }
 
@@ -213,6 +230,19 @@ contract! {
     leases: the_lowest_free_id_is_leased, a_wanted_id_may_be_held, leases_end, a_lost_lease_is_not_renewed,
         two_agents_never_share_an_id, an_address_keeps_its_broker_id, the_first_cluster_id_stays,
         peer_secrets_are_made_once_and_rotated, producer_ids_are_unique;
+    scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
+    model: random_scripts;
+}
+
+// Not the cases that see an event wait, or give a round a rule of its own.
+contract! {
+    @backend sqlite_at_once, SqliteAtOnce,
+    topics: a_topic_is_created_and_found, a_taken_name_is_found_instead, a_deleted_topic_is_forgotten, swept_in_pieces;
+    administration: a_topic_grows, a_log_is_trimmed, what_was_trimmed_is_swept_in_pieces, sizes_are_those_of_segments, producers_are_listed;
+    appending: an_object_that_was_decided_has_one_event, what_cannot_be_read_is_set_aside;
+    rounds: offsets_follow_each_other, big_indexes_end_a_round, a_retry_gets_its_offset,
+        what_waits_for_a_deleted_topic_is_refused, forgotten_producers, an_idle_round, rounds_are_announced;
+    reading: the_first_segment_holds_the_offset, budgets_end_a_read, many_queries_at_once, the_first_segment_since;
     scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
     model: random_scripts;
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Executor as _, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Executor as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::SqliteMetastore;
 use super::errors::{committing, migrating, reading};
@@ -20,8 +21,6 @@ use crate::metastore::{MetaError, Result};
 
 const DATABASE_FILE: &str = "metadata.db";
 const LOCK_FILE: &str = "lock";
-/// Nobody else works with the file while migrations run.
-const MIGRATION_WAIT: Duration = Duration::from_secs(10);
 
 /// How to open the file.
 #[derive(Debug, Clone)]
@@ -55,15 +54,17 @@ impl SqliteMetastore {
             .busy_timeout(wait)
             .pragma("temp_store", "memory")
             .pragma("cache_size", "-16384");
-        let prepared = pool(1, wait).after_connect(|connection, _| Box::pin(async { connection.execute(PREPARE).await.map(drop) }));
-        let writer = prepared.connect_with(options.clone()).await.map_err(reading)?;
+        let mut writer = SqliteConnection::connect_with(&options).await.map_err(reading)?;
+        writer.execute(PREPARE).await.map_err(reading)?;
         let readers = pool(readers, wait).connect_lazy_with(options.clone().create_if_missing(false).read_only(true));
         Ok(SqliteMetastore {
             file,
             options,
-            writer,
+            writer: Mutex::new(Some(writer)),
+            wait,
             readers,
             clock,
+            at_once: None,
             rounding: AtomicBool::new(false),
             groups_swept_at: AtomicI64::new(0),
             subscribers: Subscribers::default(),
@@ -75,9 +76,21 @@ impl SqliteMetastore {
         &self.readers
     }
 
-    /// A transaction that may write, from its beginning.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(reading)
+    /// The connection that writes, when those before are done with it.
+    pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
+        let late = |_| MetaError::Unavailable(format!("{} was not free to write within {:?}", self.file.display(), self.wait));
+        let writer = tokio::time::timeout(self.wait, self.writer.lock()).await.map_err(late)?;
+        let closed = |_| MetaError::Unavailable(format!("{} is closed", self.file.display()));
+        MutexGuard::try_map(writer, Option::as_mut).map_err(closed)
+    }
+
+    pub(super) async fn close_all(&self) {
+        self.readers.close().await;
+        if let Some(writer) = self.writer.lock().await.take()
+            && let Err(error) = writer.close().await
+        {
+            tracing::warn!(%error, "{} was not closed in good order; what was committed is safe", self.file.display());
+        }
     }
 
     pub(super) async fn ping(&self) -> Result<()> {
@@ -90,11 +103,11 @@ impl SqliteMetastore {
         applied_is_known(&versions(&migrations), &self.applied_migrations().await?)?;
         // No lock is needed: this process has the file for itself. A connection of their own, since what rounds have prepared names tables that
         // migrations may rename.
-        let unprepared = pool(1, MIGRATION_WAIT).connect_with(self.options.clone()).await.map_err(reading)?;
+        let unprepared = pool(1, self.wait).connect_with(self.options.clone()).await.map_err(reading)?;
         migrations.run(&unprepared).await.map_err(migrating)?;
         unprepared.close().await;
         // For the same reason whoever still has a lease is dead: a broker that was killed comes back under the id it had.
-        sqlx::query("DELETE FROM agents").execute(&self.writer).await.map(drop).map_err(reading)
+        sqlx::query("DELETE FROM agents").execute(&mut *self.writer().await?).await.map(drop).map_err(reading)
     }
 
     pub(super) async fn compare_schema(&self) -> Result<()> {
@@ -103,11 +116,12 @@ impl SqliteMetastore {
 
     async fn applied_migrations(&self) -> Result<Vec<i64>> {
         let known = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
-        if known.fetch_optional(&self.writer).await.map_err(reading)?.is_none() {
+        let mut writer = self.writer().await?;
+        if known.fetch_optional(&mut *writer).await.map_err(reading)?.is_none() {
             return Ok(Vec::new());
         }
         let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
-        applied.fetch_all(&self.writer).await.map_err(reading)?.iter().map(|row| row.try_get(0).map_err(reading)).collect()
+        applied.fetch_all(&mut *writer).await.map_err(reading)?.iter().map(|row| row.try_get(0).map_err(reading)).collect()
     }
 }
 
@@ -119,8 +133,13 @@ fn versions(migrations: &Migrator) -> Vec<i64> {
     migrations.iter().map(|m| m.version).collect()
 }
 
+/// A transaction that may write, from its beginning.
+pub(super) async fn begin(writer: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>> {
+    writer.begin_with("BEGIN IMMEDIATE").await.map_err(reading)
+}
+
 /// Ends a transaction; only here can it be unknown whether it happened.
-pub(super) async fn commit(transaction: Transaction<'static, Sqlite>) -> Result<()> {
+pub(super) async fn commit(transaction: Transaction<'_, Sqlite>) -> Result<()> {
     transaction.commit().await.map_err(committing)
 }
 

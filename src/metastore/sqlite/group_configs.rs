@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::SqliteMetastore;
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::reading;
 use crate::metastore::{Configs, GroupConfigs, Result};
 use crate::types::GroupId;
@@ -21,7 +21,8 @@ impl GroupConfigs for SqliteMetastore {
     }
 
     async fn replace_group_configs(&self, group: &GroupId, expected: &Configs, configs: &Configs) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         if find(&mut transaction, group).await.map_err(reading)? != *expected {
             return Ok(false);
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::reading;
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
@@ -31,7 +31,8 @@ impl Groups for SqliteMetastore {
 
     async fn store_group(&self, group: &GroupId, expected: GroupVersion, change: &GroupChange) -> Result<Option<GroupVersion>> {
         let now = self.clock.now();
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         if version_of(&mut transaction, group).await.map_err(reading)? != expected {
             return Ok(None);
         }
@@ -42,7 +43,8 @@ impl Groups for SqliteMetastore {
     }
 
     async fn delete_group(&self, group: &GroupId, expected: GroupVersion) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         if version_of(&mut transaction, group).await.map_err(reading)? != expected {
             return Ok(false);
         }
@@ -71,7 +73,8 @@ impl Groups for SqliteMetastore {
     async fn beat(&self, beats: &[Beat], known: &[(GroupId, GroupVersion)]) -> Result<Vec<(GroupId, GroupVersion)>> {
         let now = self.clock.now();
         if !beats.is_empty() {
-            let mut transaction = self.begin().await?;
+            let mut writer = self.writer().await?;
+            let mut transaction = begin(&mut writer).await?;
             for beat in beats {
                 let renew = sqlx::query("UPDATE group_sessions SET expires_at = ?3 + timeout_ms WHERE group_id = ?1 AND member_id = ?2");
                 let renew = renew.bind(&*beat.group.0).bind(&*beat.member.0).bind(now.0);
@@ -98,7 +101,8 @@ impl Groups for SqliteMetastore {
             return Ok(None);
         }
         if now > before.plus(sweep.lapse) {
-            let mut transaction = self.begin().await?;
+            let mut writer = self.writer().await?;
+            let mut transaction = begin(&mut writer).await?;
             let renew = sqlx::query("UPDATE group_sessions SET expires_at = ?1 + timeout_ms").bind(now.0);
             let renewed = renew.execute(&mut *transaction).await.map_err(reading)?.rows_affected();
             if renewed > 0 {
@@ -120,7 +124,8 @@ impl Groups for SqliteMetastore {
         let now = self.clock.now();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let before = |age: Duration| now.0.saturating_sub(millis(age));
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let offsets = sqlx::query(
             "DELETE FROM group_offsets WHERE (group_id, topic_id, partition) IN \
              (SELECT o.group_id, o.topic_id, o.partition FROM group_offsets o LEFT JOIN groups g ON g.group_id = o.group_id \
@@ -140,7 +145,8 @@ impl Groups for SqliteMetastore {
     }
 
     async fn delete_offsets(&self, group: &GroupId, expected: GroupVersion, logs: &[TopicPartition]) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         if version_of(&mut transaction, group).await.map_err(reading)? != expected {
             return Ok(false);
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::{committing, reading};
 use super::{SqliteMetastore, rows};
 use crate::metastore::leases::{Grant, grant};
@@ -17,13 +17,14 @@ use crate::types::{NodeId, Timestamp};
 impl Leases for SqliteMetastore {
     async fn cluster_id(&self, proposal: &str) -> Result<String> {
         let first = sqlx::query("UPDATE cluster SET id = coalesce(id, ?1) RETURNING id");
-        let row = first.bind(proposal).fetch_one(&self.writer).await.map_err(committing)?;
+        let row = first.bind(proposal).fetch_one(&mut *self.writer().await?).await.map_err(committing)?;
         row.try_get("id").map_err(reading)
     }
 
     async fn acquire_lease(&self, wanted: Option<NodeId>, agent: &Agent, ttl: Duration) -> Result<LeaseOutcome> {
         let now = self.clock.now();
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let live = live(&mut transaction, now).await.map_err(reading)?;
         match grant(&live, wanted, agent) {
             Grant::Held(holder) => Ok(LeaseOutcome::Held(holder)),
@@ -42,12 +43,12 @@ impl Leases for SqliteMetastore {
         let now = self.clock.now();
         let renewal = sqlx::query("UPDATE agents SET expires_at = ?3 WHERE node = ?1 AND instance = ?2 AND expires_at > ?4");
         let renewal = renewal.bind(node.0).bind(instance.as_slice()).bind(now.plus(ttl).0).bind(now.0);
-        Ok(renewal.execute(&self.writer).await.map_err(committing)?.rows_affected() == 1)
+        Ok(renewal.execute(&mut *self.writer().await?).await.map_err(committing)?.rows_affected() == 1)
     }
 
     async fn release_lease(&self, node: NodeId, instance: [u8; 16]) -> Result<()> {
         let release = sqlx::query("DELETE FROM agents WHERE node = ?1 AND instance = ?2");
-        release.bind(node.0).bind(instance.as_slice()).execute(&self.writer).await.map_err(committing)?;
+        release.bind(node.0).bind(instance.as_slice()).execute(&mut *self.writer().await?).await.map_err(committing)?;
         Ok(())
     }
 
@@ -59,7 +60,7 @@ impl Leases for SqliteMetastore {
     async fn peer_secrets(&self, proposal: [u8; 32]) -> Result<PeerSecrets> {
         let first = "INSERT INTO peer_secrets (only_row, current) VALUES (1, ?1) \
                      ON CONFLICT (only_row) DO UPDATE SET current = peer_secrets.current RETURNING current, previous";
-        let row = sqlx::query(first).bind(proposal.as_slice()).fetch_one(&self.writer).await.map_err(committing)?;
+        let row = sqlx::query(first).bind(proposal.as_slice()).fetch_one(&mut *self.writer().await?).await.map_err(committing)?;
         secrets(&row).map_err(reading)
     }
 
@@ -67,7 +68,7 @@ impl Leases for SqliteMetastore {
         let rotation = "INSERT INTO peer_secrets (only_row, current) VALUES (1, ?1) ON CONFLICT (only_row) DO UPDATE SET \
                         previous = CASE WHEN current = excluded.current THEN previous ELSE current END, current = excluded.current \
                         RETURNING current, previous";
-        let row = sqlx::query(rotation).bind(next.as_slice()).fetch_one(&self.writer).await.map_err(committing)?;
+        let row = sqlx::query(rotation).bind(next.as_slice()).fetch_one(&mut *self.writer().await?).await.map_err(committing)?;
         secrets(&row).map_err(reading)
     }
 }

@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row as _, Sqlite};
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::{committing, reading};
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
@@ -40,13 +40,20 @@ fn insert(event: &WriteEvent, now: Timestamp) -> Query<'_, Sqlite, SqliteArgumen
 #[async_trait]
 impl Log for SqliteMetastore {
     async fn append(&self, events: &[WriteEvent]) -> Result<()> {
+        let mut writer = self.writer().await?;
         let now = self.clock.now();
-        if let [event] = events {
-            // A statement is a transaction, too.
-            insert(event, now).execute(&self.writer).await.map_err(committing)?;
+        if let Some(at_once) = &self.at_once
+            && at_once.append(&mut writer, events, now).await?
+        {
             return Ok(());
         }
-        let mut transaction = self.begin().await?;
+        self.settle(false);
+        if let [event] = events {
+            // A statement is a transaction, too.
+            insert(event, now).execute(&mut *writer).await.map_err(committing)?;
+            return Ok(());
+        }
+        let mut transaction = begin(&mut writer).await?;
         for event in events {
             insert(event, now).execute(&mut *transaction).await.map_err(reading)?;
         }
@@ -132,7 +139,8 @@ impl Log for SqliteMetastore {
 
     async fn expire_producers(&self, idle: Duration, limit: usize) -> Result<bool> {
         let before = self.clock.now().0.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX));
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let expire = sqlx::query(
             "DELETE FROM producer_states WHERE (topic_id, partition, producer_id) IN \
              (SELECT topic_id, partition, producer_id FROM producer_states WHERE last_used <= ?1 LIMIT ?2)",
@@ -147,7 +155,7 @@ impl Log for SqliteMetastore {
 
     async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId> {
         let reserve = sqlx::query("UPDATE producer_ids SET next = next + ?1 RETURNING next - ?1 AS first");
-        let row = reserve.bind(count).fetch_one(&self.writer).await.map_err(committing)?;
+        let row = reserve.bind(count).fetch_one(&mut *self.writer().await?).await.map_err(committing)?;
         row.try_get("first").map(ProducerId).map_err(reading)
     }
 }

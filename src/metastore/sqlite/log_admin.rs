@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::reading;
 use super::json::Rows;
 use super::round::producer_state;
@@ -16,7 +16,8 @@ use crate::types::{Head, TopicId, TopicPartition};
 #[async_trait]
 impl LogAdmin for SqliteMetastore {
     async fn trim_logs(&self, trims: &[(TopicPartition, TrimTo)], decide: &DecideTrim) -> Result<Vec<Trimmed>> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let find = sqlx::query(
             "SELECT j.key, p.log_start, p.high_watermark, p.last_stable, p.max_timestamp AS head_max_timestamp, p.bytes \
              FROM json_each(?1) j CROSS JOIN partitions p ON p.topic_id = unhex(j.value ->> 0) AND p.partition = j.value ->> 1",
@@ -47,7 +48,8 @@ impl LogAdmin for SqliteMetastore {
     }
 
     async fn sweep_trimmed_segments(&self, limit: usize) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let sweep = sqlx::query(
             "DELETE FROM segments WHERE (topic_id, partition, last_offset) IN \
              (SELECT s.topic_id, s.partition, s.last_offset FROM partitions p CROSS JOIN segments s \

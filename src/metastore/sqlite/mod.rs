@@ -6,6 +6,7 @@
 //!
 //! Bulk goes through `json_each`, one statement a table whatever the number of rows, so no limit on parameters is ever near.
 
+mod at_once;
 mod connect;
 mod errors;
 mod group_configs;
@@ -25,13 +26,17 @@ pub use connect::SqliteConfig;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{SqliteConnection, SqlitePool};
+use tokio::sync::Mutex;
+
+use at_once::AtOnce;
 
 use super::announce::Subscribers;
-use super::{Change, Changes, Metastore, Result};
+use super::{Change, Changes, Decide, Metastore, Result};
 use crate::clock::Clock;
 
 /// A SQLite file, owned by this process alone.
@@ -39,10 +44,15 @@ use crate::clock::Clock;
 pub struct SqliteMetastore {
     file: PathBuf,
     options: SqliteConnectOptions,
-    /// One connection.
-    writer: SqlitePool,
+    /// The one connection that writes; `None` when closed. A pool of one would ask it, each time it comes back, whether it still lives: a call more
+    /// for each of ours.
+    writer: Mutex<Option<SqliteConnection>>,
+    /// How long to wait for it.
+    wait: Duration,
     readers: SqlitePool,
     clock: Arc<dyn Clock>,
+    /// If events are decided while they are appended.
+    at_once: Option<AtOnce>,
     /// True while a round runs.
     rounding: AtomicBool,
     /// When groups were swept last, by this process; 0: not yet.
@@ -51,6 +61,14 @@ pub struct SqliteMetastore {
     subscribers: Subscribers,
     /// Held for as long as the metastore lives; the system gives it back if the process dies.
     _lock: std::fs::File,
+}
+
+impl SqliteMetastore {
+    /// From now on events are decided by this rule as they are appended, where nothing is in the way; the next rounds tell.
+    #[must_use]
+    pub fn deciding_at_once(self, decide: Decide) -> Self {
+        SqliteMetastore { at_once: Some(AtOnce::new(decide)), ..self }
+    }
 }
 
 #[async_trait]
@@ -79,8 +97,7 @@ impl Metastore for SqliteMetastore {
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.close_all().await;
     }
 
     fn describe(&self) -> String {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::reading;
 use super::groups::version_of;
 use super::json::Rows;
@@ -20,7 +20,8 @@ impl Offsets for SqliteMetastore {
         let now = self.clock.now();
         // The last one of a log counts.
         let offsets: BTreeMap<TopicPartition, &CommittedOffset> = offsets.iter().map(|(log, offset)| (*log, offset)).collect();
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         if version_of(&mut transaction, group).await.map_err(reading)? != expected {
             return Ok(false);
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::{Row as _, SqliteConnection};
 
+use super::at_once::AtOnce;
 use super::errors::{committing, reading};
 use super::json::Rows;
 use super::round_store::store;
@@ -37,9 +38,13 @@ impl Drop for Rounding<'_> {
 impl SqliteMetastore {
     pub(super) async fn round(&self, limits: RoundLimits, decide: &Decide) -> Result<Round> {
         let Some(_rounding) = Rounding::begin(&self.rounding) else { return Ok(Round::Busy) };
-        let mut connection = self.writer.acquire().await.map_err(reading)?;
+        if let Some(report) = self.at_once.as_ref().and_then(AtOnce::tell) {
+            return Ok(Round::Done(report));
+        }
+        let mut connection = self.writer().await?;
         let now = self.clock.now();
         let (taken, due) = take(&mut connection, limits).await.map_err(reading)?;
+        self.settle(taken.events.is_empty() && due.is_none());
         if taken.events.is_empty() && due.is_none_or(|at| at > now) {
             return Ok(Round::Done(RoundReport { next_due: due_in(due, now), ..RoundReport::default() }));
         }
@@ -49,7 +54,15 @@ impl SqliteMetastore {
         let any_parked = due.is_some() || !decisions.park.is_empty();
         // Stored is stored: that the next deadline cannot be read is no failure of this round. The next one will see it.
         let next = if any_parked { next_deadline(&mut connection).await.unwrap_or(Some(now)) } else { None };
+        self.settle(!taken.more && next.is_none());
         Ok(Round::Done(report(&taken, now, decisions, next)))
+    }
+
+    /// To be called by the holder of the writing connection.
+    pub(super) fn settle(&self, settled: bool) {
+        if let Some(at_once) = &self.at_once {
+            at_once.set_settled(settled);
+        }
     }
 }
 
@@ -84,7 +97,7 @@ async fn next_deadline(connection: &mut SqliteConnection) -> Decoded<Option<Time
     Ok(first.try_get::<Option<i64>, _>("deadline")?.map(Timestamp))
 }
 
-async fn snapshot(connection: &mut SqliteConnection, taken: &Taken, any_parked: bool, now: Timestamp) -> Result<Snapshot> {
+pub(super) async fn snapshot(connection: &mut SqliteConnection, taken: &Taken, any_parked: bool, now: Timestamp) -> Result<Snapshot> {
     let mut snapshot = Snapshot { events: taken.events.clone(), now, ..Snapshot::default() };
     if any_parked {
         let logs = touched(&taken.events, &[]).logs;

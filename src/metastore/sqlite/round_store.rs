@@ -4,6 +4,7 @@
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::json::Rows;
+use crate::metastore::WriteEvent;
 use crate::metastore::round::{Taken, encode_parked};
 use crate::partition::Decisions;
 use crate::types::Timestamp;
@@ -13,7 +14,8 @@ type Done = Result<(), sqlx::Error>;
 /// What the writing connection is told when it opens: a row inserted into `round` is a round stored. Each column is a JSON array of rows, which may be
 /// empty. It is temporary because it is code: the file holds data only.
 ///
-/// New objects come from their pending events; those with batches that had been parked are there already. A log's start is not a round's to change.
+/// New objects come from their pending events, or with their verdict if they never were pending; those with batches that had been parked are there
+/// already. A log's start is not a round's to change.
 pub(super) const PREPARE: &str = "\
     CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked) AS SELECT 0, 0, 0, 0, 0, 0, 0; \
     CREATE TEMP TRIGGER store_round INSTEAD OF INSERT ON round BEGIN \
@@ -21,6 +23,9 @@ pub(super) const PREPARE: &str = "\
     INSERT INTO objects (object_id, node, bytes, created_at, decided_at, verdict) \
         SELECT e.object_id, e.node, e.object_bytes, e.created_at, j.value ->> 2, unhex(j.value ->> 1) \
         FROM json_each(NEW.verdicts) j CROSS JOIN write_events e ON e.object_id = unhex(j.value ->> 0); \
+    INSERT INTO objects (object_id, verdict, decided_at, node, bytes, created_at) \
+        SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 2 FROM json_each(NEW.verdicts) \
+        WHERE value ->> 3 IS NOT NULL; \
     DELETE FROM write_events WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each(NEW.events)); \
     INSERT INTO segments (topic_id, partition, last_offset, base_offset, object_id, byte_start, byte_len, record_count, \
         max_timestamp, max_timestamp_so_far, level) \
@@ -42,17 +47,28 @@ pub(super) const PREPARE: &str = "\
 /// Stores a round. After an error it is unknown whether that happened.
 pub(super) async fn store(connection: &mut SqliteConnection, taken: &Taken, decisions: &Decisions, now: Timestamp) -> Done {
     if decisions.set_aside.is_empty() {
-        return store_decided(connection, taken, decisions, now).await;
+        return store_decided(connection, taken, &[], decisions, now).await;
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     set_aside(&mut transaction, decisions).await?;
-    store_decided(&mut transaction, taken, decisions, now).await?;
+    store_decided(&mut transaction, taken, &[], decisions, now).await?;
     transaction.commit().await
 }
 
-async fn store_decided(connection: &mut SqliteConnection, taken: &Taken, decisions: &Decisions, now: Timestamp) -> Done {
+/// Stores what was decided of events that are not pending: all of `decisions`, or nothing if one of their objects is known already.
+pub(super) async fn store_fresh(connection: &mut SqliteConnection, events: &[WriteEvent], decisions: &Decisions, now: Timestamp) -> Done {
+    store_decided(connection, &Taken::default(), events, decisions, now).await
+}
+
+async fn store_decided(
+    connection: &mut SqliteConnection,
+    taken: &Taken,
+    fresh: &[WriteEvent],
+    decisions: &Decisions,
+    now: Timestamp,
+) -> Done {
     let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-    let store = store.bind(verdicts(decisions, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
+    let store = store.bind(verdicts(decisions, fresh, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
     let store = store.bind(segments(decisions)).bind(heads(decisions)).bind(producers(decisions));
     store.bind(unparked(decisions)).bind(parked(decisions)).execute(connection).await?;
     Ok(())
@@ -69,10 +85,13 @@ async fn set_aside(connection: &mut SqliteConnection, decisions: &Decisions) -> 
     Ok(())
 }
 
-fn verdicts(decisions: &Decisions, now: Timestamp) -> String {
+fn verdicts(decisions: &Decisions, fresh: &[WriteEvent], now: Timestamp) -> String {
     let mut rows = Rows::new();
     for (object, verdict) in &decisions.verdicts {
-        rows.row().blob(&object.0).blob(&verdict.encode()).int(now.0);
+        let row = rows.row().blob(&object.0).blob(&verdict.encode()).int(now.0);
+        if let Some(event) = fresh.iter().find(|event| event.object == *object) {
+            row.int(event.node.0).int(event.object_bytes.cast_signed());
+        }
     }
     rows.finish()
 }

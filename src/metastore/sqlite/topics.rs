@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
-use super::connect::commit;
+use super::connect::{begin, commit};
 use super::errors::reading;
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
@@ -17,7 +17,8 @@ use crate::types::{TopicId, TopicName};
 impl Topics for SqliteMetastore {
     async fn create_topic(&self, id: TopicId, name: &TopicName, partitions: i32, configs: &BTreeMap<String, String>) -> Result<Creation> {
         let created_at = self.clock.now();
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let named = find(&mut transaction, &TopicQuery::Names(vec![name.clone()])).await?;
         if let Some(existing) = named.into_iter().next() {
             return Ok(Creation::Exists(existing));
@@ -39,7 +40,8 @@ impl Topics for SqliteMetastore {
     }
 
     async fn grow_topic(&self, id: TopicId, partitions: i32) -> Result<Growth> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let found = find(&mut transaction, &TopicQuery::Ids(vec![id])).await?;
         let Some(topic) = found.into_iter().next() else { return Ok(Growth::Gone) };
         if partitions <= topic.partitions {
@@ -53,7 +55,8 @@ impl Topics for SqliteMetastore {
     }
 
     async fn replace_topic_configs(&self, id: TopicId, expected: &Configs, configs: &Configs) -> Result<Reconfiguration> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let found = find(&mut transaction, &TopicQuery::Ids(vec![id])).await?;
         let Some(topic) = found.into_iter().next() else { return Ok(Reconfiguration::Gone) };
         if topic.configs != *expected {
@@ -67,7 +70,8 @@ impl Topics for SqliteMetastore {
     }
 
     async fn delete_topic(&self, id: TopicId) -> Result<bool> {
-        let mut transaction = self.begin().await?;
+        let mut writer = self.writer().await?;
+        let mut transaction = begin(&mut writer).await?;
         let deleted = delete(&mut transaction, id).await.map_err(reading)?;
         commit(transaction).await?;
         Ok(deleted)
@@ -76,7 +80,8 @@ impl Topics for SqliteMetastore {
     async fn sweep_deleted_topics(&self, limit: usize) -> Result<bool> {
         let mut left = limit as u64;
         loop {
-            let mut transaction = self.begin().await?;
+            let mut writer = self.writer().await?;
+            let mut transaction = begin(&mut writer).await?;
             let Some(topic) = next_deleted(&mut transaction).await.map_err(reading)? else { return Ok(false) };
             let (swept, whole) = sweep(&mut transaction, topic, left).await.map_err(reading)?;
             commit(transaction).await?;
