@@ -120,6 +120,7 @@ pub struct MaterializeSettings {
 #[derive(Debug, Clone, Copy)]
 pub struct FetchSettings {
     pub max_bytes: u64,
+    pub memory_bytes: u64,
     pub read_ahead_bytes: u64,
 }
 
@@ -220,6 +221,7 @@ impl Config {
             materialize: materialize(&read)?,
             fetch: FetchSettings {
                 max_bytes: read.number("FETCH_MAX_BYTES", 1, i32::MAX as u64)?,
+                memory_bytes: read.number("FETCH_MEMORY_BYTES", 1 << 20, 1 << 40)?,
                 read_ahead_bytes: read.number("FETCH_READ_AHEAD_BYTES", 0, 1 << 30)?,
             },
             topics: TopicSettings {

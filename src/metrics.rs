@@ -328,6 +328,7 @@ pub struct FetchMetrics {
     waits: Histogram<f64>,
     waiting: UpDownCounter<i64>,
     lag: Gauge<u64>,
+    held: UpDownCounter<i64>,
 }
 
 impl FetchMetrics {
@@ -338,6 +339,7 @@ impl FetchMetrics {
             downloads: counter(meter, "yaks_fetch_s3_downloads_total", "Ranges of objects read for fetches"),
             waits: seconds(meter, "yaks_fetch_wait_seconds", "How long fetches waited for data"),
             waiting: level(meter, "yaks_fetch_waiting", "Fetches waiting for data now"),
+            held: level(meter, "yaks_fetch_response_bytes", "Bytes of batches read and not sent yet"),
             lag: gauge(meter, "yaks_fetch_watermark_lag_records", "Records this agent had not heard of when it last looked"),
         }
     }
@@ -355,6 +357,11 @@ impl FetchMetrics {
     /// A look at the logs that are waited for found so many records nobody had told of.
     pub fn lagged(&self, records: u64) {
         self.lag.record(records, &[]);
+    }
+
+    /// So many bytes more are held, or less.
+    pub fn held(&self, bytes: i64) {
+        self.held.add(bytes, &[]);
     }
 
     pub fn wait_began(&self) {

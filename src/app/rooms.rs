@@ -81,6 +81,7 @@ impl Rooms {
         );
         let fetch = FetchConfig {
             max_bytes: config.fetch.max_bytes,
+            memory_bytes: config.fetch.memory_bytes,
             read_ahead_bytes: config.fetch.read_ahead_bytes,
             look_every: REFRESH,
             ..FetchConfig::default()

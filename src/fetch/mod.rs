@@ -12,6 +12,7 @@
 //! Invariants: the first batch returned holds the wanted offset or begins after it; nothing at or above the high watermark (read_committed: the last stable
 //! offset) is returned; batches are whole; if any log has data, at least one batch is returned whatever the limits.
 
+mod allowance;
 mod assemble;
 mod batches;
 mod leftovers;
@@ -95,6 +96,8 @@ pub type FetchResponse = Vec<Result<Fetched, FetchError>>;
 pub struct FetchConfig {
     /// Bytes of one answer at most, whatever the client allows; one batch is returned even if it is larger.
     pub max_bytes: u64,
+    /// Bytes that all answers hold together until they are sent; beyond, each gives one batch.
+    pub memory_bytes: u64,
     /// Ranges that one fetch reads at the same time.
     pub reads_at_once: usize,
     /// Bytes behind a fetch that the cache is told of in advance; 0: none.
@@ -109,6 +112,7 @@ impl Default for FetchConfig {
     fn default() -> Self {
         FetchConfig {
             max_bytes: 50 << 20,
+            memory_bytes: 512 << 20,
             reads_at_once: 16,
             read_ahead_bytes: 16 << 20,
             max_segments: 1_024,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::allowance::Allowance;
 use super::leftovers::{Leftovers, Sight};
 use super::serve::{Order, Records, Served, Server};
 use super::{FetchConfig, FetchError, FetchLog, FetchRequest, FetchResponse, Fetched, Watermarks};
@@ -30,6 +31,7 @@ pub struct Reader {
     pub(super) metastore: Arc<dyn Log>,
     pub(super) server: Server,
     leftovers: Leftovers,
+    allowance: Allowance,
     pub(super) watermarks: Arc<Watermarks>,
     metrics: FetchMetrics,
     config: FetchConfig,
@@ -62,7 +64,8 @@ impl Reader {
         metrics: FetchMetrics,
         config: FetchConfig,
     ) -> Self {
-        Reader { metastore, server: Server::new(reads, &config), leftovers: Leftovers::default(), watermarks, metrics, config }
+        let (server, allowance) = (Server::new(reads, &config), Allowance::new(config.memory_bytes, metrics.clone()));
+        Reader { metastore, server, leftovers: Leftovers::default(), allowance, watermarks, metrics, config }
     }
 
     /// What a round of this agent has written; to be told before the watermarks are, which wake those who want it.
@@ -78,7 +81,17 @@ impl Reader {
         if patient && self.missing(&request, &looks) > 0 {
             looks = self.wait(&request, looks).await;
         }
-        self.serve(&request, looks).await
+        let wanted = request.logs.iter().map(|log| log.max_bytes).fold(0, u64::saturating_add).min(request.max_bytes);
+        let mut portion = self.allowance.take(wanted);
+        if portion.bytes() < wanted {
+            request.max_bytes = portion.bytes();
+        }
+        let mut answers = self.serve(&request, looks).await;
+        portion.resize(answers.iter().flatten().map(Fetched::bytes).sum());
+        if let Some(last) = answers.iter_mut().rev().flatten().find_map(|fetched| fetched.records.last_mut()) {
+            portion.ride(last);
+        }
+        answers
     }
 
     /// Waits, looking again whenever enough may have come; gives what is known in the end.

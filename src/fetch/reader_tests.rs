@@ -279,6 +279,25 @@ async fn offsets_that_were_compacted_away_are_passed_over() {
     }
 }
 
+/// Consumers that do not take what they asked for must not fill the memory of the agent.
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_not_sent_make_the_next_ones_smaller() {
+    let world = World::new(1);
+    world.append(&[(0, run(&[(1, 1_000); 20]))]);
+    let reader = world.reader(FetchConfig { memory_bytes: 40_000, ..config() });
+    let mut unsent = Vec::new();
+    let mut counts = Vec::new();
+    for _ in 0..40 {
+        let answer = reader.fetch(request(&[(0, 0)], MIB, MIB)).await;
+        counts.push(all_offsets(&answer).concat().len());
+        unsent.push(answer);
+    }
+    assert!(counts[0] >= 9 && counts.is_sorted_by(|a, b| a >= b) && counts[20..].iter().all(|count| *count == 1), "{counts:?}");
+    drop(unsent);
+    let answer = reader.fetch(request(&[(0, 0)], MIB, MIB)).await;
+    assert_eq!(all_offsets(&answer).concat().len(), counts[0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutting_down_ends_the_wait() {
     let world = World::new(1);
