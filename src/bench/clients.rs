@@ -151,6 +151,9 @@ pub(super) fn producer<A: Acknowledged + 'static>(
 /// A setting that librdkafka refuses.
 pub(super) fn consumer(target: &Target, traffic: &Traffic) -> Result<BaseConsumer, KafkaError> {
     let mut config = configuration(target, traffic);
+    for (name, value) in &traffic.consumer_settings {
+        config.set(name, value);
+    }
     for (name, value) in [
         // librdkafka insists on a name; nothing is ever committed.
         ("group.id", "bench-none"),

@@ -63,6 +63,9 @@ pub struct Traffic {
     /// A librdkafka setting for every client, NAME=VALUE; may be repeated
     #[arg(long = "set", global = true, value_parser = parse_setting)]
     pub settings: Vec<(String, String)>,
+    /// The same for consumers alone; may be repeated
+    #[arg(long = "consumer-set", global = true, value_parser = parse_setting)]
+    pub consumer_settings: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
