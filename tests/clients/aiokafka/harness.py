@@ -10,6 +10,7 @@ import time
 import groups
 import member
 import offsets
+import producer
 import records
 import topics
 from trial import Trial
@@ -64,10 +65,14 @@ async def main():
     parser.add_argument("--scenario", action="append", metavar="NAME")
     parser.add_argument("--verbose", action="store_true", help="show the client's own log")
     member.add_arguments(parser)
+    producer.add_arguments(parser)
     options = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.CRITICAL)
     if options.member:
         await member.run(options)
+        return
+    if options.producer:
+        await producer.run(options)
         return
     passed = [await report(name, options.bootstrap) for name in options.scenario or SCENARIOS]
     os._exit(0 if all(passed) else 1)  # a hanging client must not hold up the end

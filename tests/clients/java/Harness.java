@@ -43,6 +43,7 @@ final class Harness {
         for (int i = 0; i < arguments.length; i++) {
             switch (arguments[i]) {
                 case "--scenario" -> chosen.add(arguments[++i]);
+                case "--producer" -> options.put("--producer", "");
                 case "--verbose" -> logLevel = "debug";
                 default -> options.put(arguments[i], arguments[++i]);
             }
@@ -50,6 +51,10 @@ final class Harness {
         System.setProperty("org.slf4j.simpleLogger.defaultLogLevel", logLevel);
         if (options.containsKey("--member")) {
             Member.run(options);
+            return;
+        }
+        if (options.containsKey("--producer")) {
+            Producer.run(options);
             return;
         }
         String bootstrap = options.get("--bootstrap");

@@ -6,6 +6,7 @@ const { parseArgs } = require('node:util')
 const groups = require('./groups')
 const member = require('./member')
 const offsets = require('./offsets')
+const producer = require('./producer')
 const records = require('./records')
 const topics = require('./topics')
 const { Trial } = require('./trial')
@@ -66,6 +67,8 @@ async function main() {
       scenario: { type: 'string', multiple: true },
       verbose: { type: 'boolean' },
       member: text,
+      producer: { type: 'boolean' },
+      rate: text,
       topic: text,
       group: text,
       instance: text,
@@ -74,6 +77,9 @@ async function main() {
   })
   if (options.member) {
     return member.run(options)
+  }
+  if (options.producer) {
+    return producer.run(options)
   }
   let passed = true
   for (const name of options.scenario ?? Object.keys(SCENARIOS)) {

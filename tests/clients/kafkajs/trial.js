@@ -119,8 +119,8 @@ class Trial {
   }
 }
 
-function connect(bootstrap, verbose) {
-  return new Kafka({ brokers: [bootstrap], logLevel: verbose ? logLevel.DEBUG : logLevel.NOTHING })
+function connect(bootstrap, verbose, settings = {}) {
+  return new Kafka({ brokers: bootstrap.split(','), logLevel: verbose ? logLevel.DEBUG : logLevel.NOTHING, ...settings })
 }
 
 function content({ key, value, headers, timestamp }) {

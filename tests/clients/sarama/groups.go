@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,7 +44,7 @@ type member struct {
 }
 
 func newMember(bootstrap, topic, name string, config *sarama.Config, tell func([]int32, *sarama.ConsumerMessage)) (*member, error) {
-	group, err := sarama.NewConsumerGroup([]string{bootstrap}, name, config)
+	group, err := sarama.NewConsumerGroup(strings.Split(bootstrap, ","), name, config)
 	if err != nil {
 		return nil, err
 	}

@@ -53,20 +53,21 @@ func main() {
 		return nil
 	})
 	flag.StringVar(&member.protocol, "member", "", "be a member of a group instead, with this `PROTOCOL`")
-	flag.StringVar(&member.topic, "topic", "", "the member's `TOPIC`")
+	flag.StringVar(&member.topic, "topic", "", "the `TOPIC` of a member or a producer")
 	flag.StringVar(&member.group, "group", "", "the member's `GROUP`")
 	flag.StringVar(&member.instance, "instance", "", "the member's static `NAME`")
 	flag.Func("session-ms", "the member's session", func(millis string) (err error) {
 		member.session, err = time.ParseDuration(millis + "ms")
 		return err
 	})
+	producing := flag.Bool("producer", false, "be a steady producer instead")
+	rate := flag.Int("rate", 1, "the producer's records a second")
 	flag.Parse()
+	if *producing {
+		exit(produceSteadily(bootstrap, member.topic, *rate))
+	}
 	if member.protocol != "" {
-		if err := member.run(bootstrap); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+		exit(member.run(bootstrap))
 	}
 	if chosen == nil {
 		chosen = scenarios
@@ -78,6 +79,14 @@ func main() {
 	if failed {
 		os.Exit(1)
 	}
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func named(name string) scenario {
