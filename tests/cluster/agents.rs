@@ -29,6 +29,7 @@ impl LeaseTtl {
 
 pub struct Cluster {
     pub agents: Vec<Broker>,
+    pub access: Access,
     nginx: Option<Nginx>,
     settings: Vec<(String, String)>,
     pub ttl: LeaseTtl,
@@ -54,7 +55,7 @@ impl Cluster {
         }
         let mut settings: Vec<_> = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
         settings.extend(std::env::var("YAKS_TEST_LOG").ok().map(|filter| ("YAKS_LOG".to_owned(), filter)));
-        let mut cluster = Cluster { agents: Vec::new(), nginx: None, settings, ttl, services };
+        let mut cluster = Cluster { agents: Vec::new(), access, nginx: None, settings, ttl, services };
         for _ in 0..agents {
             cluster.add();
         }

@@ -60,7 +60,7 @@ pub async fn wreak(cluster: &mut Cluster, seed: u64, until: Instant) -> usize {
             }
             wait(Duration::from_millis(1_000 + chance.below(2_500))).await;
             let what = happen(cluster, *fault, &mut chance).await;
-            say(&format!("{:.1} s: {what}", start.elapsed().as_secs_f64()));
+            say(&format!("{:?}, {:.1} s: {what}", cluster.access, start.elapsed().as_secs_f64()));
             cluster.revive().iter().for_each(|ended| say(ended));
             count += 1;
         }

@@ -1,4 +1,4 @@
-//! Everything goes wrong, one after the other, and the oracle stays green.
+//! Everything goes wrong, one after the other, and the oracle and all clients stay green.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,17 @@ use yaks::clock::{Ids as _, RandomIds};
 
 use super::agents::{Access, Cluster, LeaseTtl};
 use super::load::Load;
+use super::programs::Programs;
 use super::{beside_another, faults, say};
 
 /// How long each of the two runs is without `YAKS_TEST_CLUSTER_MINUTES`.
 const USUAL: Duration = Duration::from_secs(65);
 
-fn length() -> Duration {
+/// How long, and how many members of each client: in the usual time one, for they are many programs for two cores.
+fn size() -> (Duration, usize) {
     let minutes = std::env::var("YAKS_TEST_CLUSTER_MINUTES").ok();
-    minutes.map_or(USUAL, |minutes| Duration::from_mins(minutes.parse().expect("YAKS_TEST_CLUSTER_MINUTES is a number of minutes")))
+    let minutes = minutes.map(|minutes| minutes.parse().expect("YAKS_TEST_CLUSTER_MINUTES is a number of minutes"));
+    minutes.map_or((USUAL, 1), |minutes| (Duration::from_mins(minutes), 2))
 }
 
 fn seed() -> u64 {
@@ -23,13 +26,14 @@ fn seed() -> u64 {
 
 async fn survive(access: Access) {
     let _place = beside_another().await;
-    let (seed, length) = (seed(), length());
+    let (seed, (length, members)) = (seed(), size());
     say(&format!("three agents, {access:?}, {length:?} of faults, seed {seed}"));
     let mut cluster = Cluster::start(access, 3, LeaseTtl::SHORT).await;
+    let programs = Programs::start(&cluster, members).await;
     let load = Load::start(&cluster.bootstrap(), length + Duration::from_secs(5), &["--group-members", "2"]);
     let count = faults::wreak(&mut cluster, seed, Instant::now() + length).await;
-    say(&format!("{count} faults are over"));
-    load.judge().await;
+    say(&format!("{access:?}: {count} faults are over"));
+    tokio::join!(load.judge(), programs.judge());
 }
 
 #[tokio::test(flavor = "multi_thread")]

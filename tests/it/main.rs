@@ -8,9 +8,13 @@ mod clients;
 mod failures;
 mod fencing;
 mod groups;
+#[path = "../support/members.rs"]
+#[allow(dead_code, reason = "shared with tests/cluster")]
 mod members;
 mod operations;
 mod peers;
+#[path = "../support/process.rs"]
+mod process;
 mod produce_fetch;
 mod racks;
 mod start;

@@ -1,10 +1,10 @@
 //! Members of a group, each a process of its own, so that they can be killed; and what they saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::io::Read as _;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::process::Process;
 use super::support::{LONG, client};
 
 const SETTINGS: &str = "YAKS_TEST_MEMBER";
@@ -99,58 +100,37 @@ impl Group {
 }
 
 /// A member of a group, as a process.
-pub struct Member {
-    child: Child,
-    seen: Arc<Mutex<Seen>>,
-    reader: Option<JoinHandle<()>>,
-}
+pub struct Member(Process<Seen>);
 
 impl Member {
-    fn start(mut command: Command) -> Member {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a member");
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let (told, lines) = (Arc::clone(&seen), BufReader::new(child.stdout.take().expect("piped")));
-        let reader = std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                note(&mut told.lock().expect("not poisoned"), &line);
-            }
-        });
-        Member { child, seen, reader: Some(reader) }
+    fn start(command: Command) -> Member {
+        Member(Process::start(command, note))
     }
 
     pub fn assignment(&self) -> BTreeSet<i32> {
-        self.seen.lock().expect("not poisoned").assignment.clone()
+        self.0.told(|seen| seen.assignment.clone())
     }
 
     pub fn records(&self) -> Vec<(i32, i64, String)> {
-        self.seen.lock().expect("not poisoned").records.clone()
+        self.0.told(|seen| seen.records.clone())
     }
 
-    /// It leaves its group and ends.
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.ended()
+    }
+
+    /// It leaves its group and ends; it owns nothing any more.
     pub fn leave(&mut self) {
-        drop(self.child.stdin.take());
-        assert!(self.child.wait().expect("reaped").success());
-        self.ended();
+        self.0.end_input();
+        assert!(self.0.wait().success());
+        self.0.told(|seen| seen.assignment.clear());
     }
 
     /// It ends, and its group is not told.
     pub fn kill(&mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("reaped");
-        self.ended();
-    }
-
-    /// What it told to the last counts; it owns nothing any more.
-    fn ended(&mut self) {
-        self.reader.take().map(JoinHandle::join);
-        self.seen.lock().expect("not poisoned").assignment.clear();
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.kill();
+        self.0.told(|seen| seen.assignment.clear());
     }
 }
 
@@ -209,19 +189,23 @@ fn a_member() {
     }
 }
 
-/// Waits until these members own all partitions, each one once and nobody none; returns how long it took.
+/// Whether these members own all partitions, each one once and nobody none.
+pub fn is_settled(members: &[&Member], partitions: i32) -> bool {
+    let shares: Vec<BTreeSet<i32>> = members.iter().map(|member| member.assignment()).collect();
+    let mut owned: Vec<i32> = shares.iter().flatten().copied().collect();
+    owned.sort_unstable();
+    owned.into_iter().eq(0..partitions) && shares.iter().all(|share| !share.is_empty())
+}
+
+/// Waits until they do; returns how long it took.
 pub fn settle(members: &[&Member], partitions: i32) -> Duration {
     let began = Instant::now();
-    loop {
+    while !is_settled(members, partitions) {
         let shares: Vec<BTreeSet<i32>> = members.iter().map(|member| member.assignment()).collect();
-        let owned: Vec<i32> = shares.iter().flatten().copied().collect();
-        let all: BTreeSet<i32> = owned.iter().copied().collect();
-        if owned.len() == partitions as usize && all == (0..partitions).collect() && shares.iter().all(|share| !share.is_empty()) {
-            return began.elapsed();
-        }
         assert!(began.elapsed() < LONG * 3, "the group does not settle: {shares:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
+    began.elapsed()
 }
 
 /// What a group committed; it never goes back.

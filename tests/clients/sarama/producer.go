@@ -28,17 +28,19 @@ func produceSteadily(bootstrap, topic string, rate int) error {
 	if err != nil {
 		return err
 	}
-	var told sync.WaitGroup
-	told.Go(func() {
+	var pending sync.WaitGroup
+	go func() {
 		for r := range producer.Successes() {
 			fmt.Printf("acked %d %d %s\n", r.Partition, r.Offset, r.Value)
+			pending.Done()
 		}
-	})
-	told.Go(func() {
+	}()
+	go func() {
 		for failure := range producer.Errors() {
 			fmt.Printf("failed %s: %v\n", failure.Msg.Value, failure.Err)
+			pending.Done()
 		}
-	})
+	}()
 	ended := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -48,10 +50,10 @@ func produceSteadily(bootstrap, topic string, rate int) error {
 	for number := 0; ; number++ {
 		select {
 		case <-ended:
-			producer.AsyncClose()
-			told.Wait()
-			return nil
+			pending.Wait() // closing gives up what is about to be tried again
+			return producer.Close()
 		case <-ticks.C:
+			pending.Add(1)
 			value := sarama.StringEncoder(strconv.Itoa(number))
 			producer.Input() <- &sarama.ProducerMessage{Topic: topic, Key: value, Value: value}
 		}

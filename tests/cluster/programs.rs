@@ -1,0 +1,153 @@
+//! The client programs of tests/clients as load: of each client a steady producer, and members of a group that read what it sends.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::agents::{Access, Cluster};
+use super::members::{Group, Member, Program, is_settled};
+use super::process::Process;
+use super::story::{Promise, Sent, Story};
+use super::support::{blocking, create_topic};
+use super::{say, wait};
+
+const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/run");
+/// What it says with its exit status if the toolchain is missing.
+const SKIPPED: i32 = 77;
+const PARTITIONS: i32 = 3;
+/// Records a second of each producer.
+const RATE: &str = "5";
+/// How long a member may be silent.
+const SESSION: Duration = Duration::from_secs(10);
+/// When everything must work again, be told and be read: longer than any client waits between its attempts.
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// A client, its best protocol of groups, and what its producer promises by default.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    name: &'static str,
+    protocol: &'static str,
+    promise: Promise,
+}
+
+const CLIENTS: [Client; 6] = [
+    Client { name: "java", protocol: "server", promise: Promise::Idempotent },
+    Client { name: "franz-go", protocol: "server", promise: Promise::Idempotent },
+    Client { name: "sarama", protocol: "cooperative", promise: Promise::AtLeastOnce },
+    Client { name: "python", protocol: "cooperative", promise: Promise::Idempotent },
+    Client { name: "aiokafka", protocol: "sticky", promise: Promise::AtLeastOnce },
+    Client { name: "kafkajs", protocol: "eager", promise: Promise::AtLeastOnce },
+];
+
+/// Those whose toolchain is there; others are said to be skipped.
+fn clients() -> Vec<Client> {
+    let wanted = std::env::var("YAKS_TEST_CLUSTER_CLIENTS");
+    let is_wanted = |client: &Client| wanted.as_ref().map_or(true, |names| names.split(',').any(|name| name == client.name));
+    CLIENTS.into_iter().filter(is_wanted).filter(Client::is_there).collect()
+}
+
+impl Client {
+    fn is_there(&self) -> bool {
+        let output = Command::new(RUN).args([self.name, "--build-only"]).output().expect("the script");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        said.lines().for_each(say);
+        let is_skipped = output.status.code() == Some(SKIPPED);
+        assert!(output.status.success() || is_skipped, "{} cannot be built: {said}", self.name);
+        !is_skipped
+    }
+}
+
+/// The programs of one client.
+struct Load {
+    /// With the access, for the report.
+    name: String,
+    promise: Promise,
+    producer: Process<Sent>,
+    members: Vec<Member>,
+    /// How many records were acknowledged when the faults were over.
+    acked_before: usize,
+}
+
+impl Load {
+    fn start(client: Client, access: Access, group: &Group, members: usize) -> Load {
+        let Client { name, protocol, promise } = client;
+        let mut command = Command::new(RUN);
+        command.args([name, "--bootstrap", &group.brokers, "--producer", "--topic", &group.topic, "--rate", RATE]);
+        let members = (0..members).map(|_| group.member(Program::Script { client: name, protocol }, None)).collect();
+        let producer = Process::start(command, Sent::note);
+        Load { name: format!("{access:?} {name}"), promise, producer, members, acked_before: 0 }
+    }
+
+    fn story(&self) -> Story {
+        let read = self.members.iter().flat_map(Member::records).collect();
+        Story { promise: self.promise, sent: self.producer.told(|sent| sent.clone()), read }
+    }
+
+    fn acked(&self) -> usize {
+        self.producer.told(|sent| sent.acked.len())
+    }
+
+    fn is_settled(&self) -> bool {
+        is_settled(&self.members.iter().collect::<Vec<_>>(), PARTITIONS)
+    }
+
+    /// What the programs told and how they fared, with the figures printed.
+    fn faults(&mut self) -> Vec<String> {
+        let story = self.story();
+        let Sent { acked, failed, longest_pause, .. } = &story.sent;
+        let (acked, gave_up, name) = (acked.len(), failed.len(), &self.name);
+        say(&format!("{name}: {acked} acknowledged, {gave_up} failed, {} repeated, longest pause {longest_pause:.1?}", story.repeats()));
+        failed.iter().for_each(|(value, reason)| say(&format!("{name} gave up {value}: {reason}")));
+        let mut faults = story.faults();
+        match self.producer.ended() {
+            Some(status) if status.success() => {}
+            other => faults.push(format!("the producer ended with {other:?}")),
+        }
+        faults.extend(self.members.iter_mut().filter_map(Member::ended).map(|status| format!("a member ended by itself with {status}")));
+        faults
+    }
+}
+
+/// The programs of all clients under way.
+pub struct Programs(Vec<Load>);
+
+impl Programs {
+    /// With so many members of each client. Returns when all work: how a program starts in an outage is not what is tested.
+    pub async fn start(cluster: &Cluster, members: usize) -> Programs {
+        let (mut programs, bootstrap) = (Programs(Vec::new()), &cluster.bootstrap());
+        for client in blocking(clients).await {
+            let group = Group { session: SESSION, ..Group::of(bootstrap, client.name) };
+            create_topic(bootstrap, &group.topic, PARTITIONS).await;
+            programs.0.push(Load::start(client, cluster.access, &group, members));
+        }
+        let late = programs.until("begin", |load| load.is_settled() && !load.story().read.is_empty()).await;
+        assert!(late.is_empty(), "{}", late.join("\n"));
+        programs
+    }
+
+    /// After the faults: all go on, end in good order, and have kept their promises.
+    pub async fn judge(mut self) {
+        self.0.iter_mut().for_each(|load| load.acked_before = load.acked());
+        let mut faults = self.until("go on", |load| load.acked() > load.acked_before).await;
+        self.0.iter_mut().for_each(|load| load.producer.end_input());
+        faults.extend(self.until("end its producer", |load| load.producer.ended().is_some()).await);
+        faults.extend(self.until("read everything", |load| load.story().unread().is_empty()).await);
+        faults.extend(self.until("settle", |load| load.is_settled()).await);
+        for load in &mut self.0 {
+            let found = load.faults();
+            faults.extend(found.iter().map(|fault| format!("{}: {fault}", load.name)));
+        }
+        assert!(faults.is_empty(), "{} faults of the client programs:\n{}", faults.len(), faults.join("\n"));
+    }
+
+    /// Waits until it is so for all of them, but not for ever; returns for whom it was not.
+    async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Load) -> bool) -> Vec<String> {
+        let began = Instant::now();
+        loop {
+            let late: Vec<String> = self.0.iter_mut().filter_map(|load| (!is_so(load)).then(|| load.name.clone())).collect();
+            if late.is_empty() || began.elapsed() > WITHIN {
+                return late.iter().map(|name| format!("{name} did not {what} within {WITHIN:?}")).collect();
+            }
+            wait(Duration::from_millis(100)).await;
+        }
+    }
+}
