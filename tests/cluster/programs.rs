@@ -90,6 +90,12 @@ impl Load {
         is_settled(&self.members.iter().collect::<Vec<_>>(), PARTITIONS)
     }
 
+    fn progress(&self) -> String {
+        let (acked, read) = (self.acked(), self.story().read.len());
+        let shares: Vec<_> = self.members.iter().map(Member::assignment).collect();
+        format!("{}: {acked} acknowledged, {read} read, members own {shares:?}", self.name)
+    }
+
     /// What the programs told and how they fared, with the figures printed.
     fn faults(&mut self) -> Vec<String> {
         let story = self.story();
@@ -143,9 +149,9 @@ impl Programs {
     async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Load) -> bool) -> Vec<String> {
         let began = Instant::now();
         loop {
-            let late: Vec<String> = self.0.iter_mut().filter_map(|load| (!is_so(load)).then(|| load.name.clone())).collect();
+            let late: Vec<String> = self.0.iter_mut().filter_map(|load| (!is_so(load)).then(|| load.progress())).collect();
             if late.is_empty() || began.elapsed() > WITHIN {
-                return late.iter().map(|name| format!("{name} did not {what} within {WITHIN:?}")).collect();
+                return late.iter().map(|late| format!("not all did {what} within {WITHIN:?}: {late}")).collect();
             }
             wait(Duration::from_millis(100)).await;
         }
