@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::sync::Semaphore;
 
 const URL_VARIABLE: &str = "YAKS_TEST_POSTGRES_URL";
 /// `on` for benchmarks of a server that is started here.
@@ -70,6 +71,8 @@ impl Server {
     /// false, and nothing happens, where the server was not started here.
     #[allow(dead_code, reason = "only the cluster tests need it")]
     pub async fn restart(&self, signal: &str) -> bool {
+        // A server that has only just been started ignores signals: the one before must answer again first.
+        let _turn = RESTART.acquire().await.expect("never closed");
         let before = self.started_at().await;
         match WATCHMAN_INPUT.lock().expect("not poisoned").as_mut() {
             Some(input) => writeln!(input, "{signal}").expect("the watchman lives"),
@@ -195,6 +198,8 @@ rm -rf "$directory"
 "#;
 
 static WATCHMAN_INPUT: Mutex<Option<ChildStdin>> = Mutex::new(None);
+/// One restart at a time: tests share the server.
+static RESTART: Semaphore = Semaphore::const_new(1);
 
 #[allow(clippy::zombie_processes, reason = "the watchman outlives us on purpose")]
 async fn start_installation(programs: &Path) -> Server {

@@ -23,6 +23,16 @@ def add_arguments(parser):
     parser.add_argument("--session-ms", type=int)
 
 
+def poll(consumer):
+    try:
+        return consumer.poll(100)
+    except kafka.errors.KafkaError as error:
+        # This client tells of lost connections, too.
+        if error.retriable:
+            return {}
+        raise
+
+
 def run(options):
     consumer = kafka.KafkaConsumer(
         options.topic, bootstrap_servers=options.bootstrap, group_id=options.group, group_instance_id=options.instance,
@@ -32,7 +42,7 @@ def run(options):
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     told = set()
     while not ended.is_set():
-        for batch in consumer.poll(100).values():
+        for batch in poll(consumer).values():
             for record in batch:
                 print("record", record.partition, record.offset, record.value.decode())
         owned = {place.partition for place in consumer.assignment()}
