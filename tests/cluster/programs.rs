@@ -102,7 +102,9 @@ impl Load {
         let Sent { acked, failed, longest_pause, .. } = &story.sent;
         let (acked, gave_up, name) = (acked.len(), failed.len(), &self.name);
         say(&format!("{name}: {acked} acknowledged, {gave_up} failed, {} repeated, longest pause {longest_pause:.1?}", story.repeats()));
-        failed.iter().for_each(|(value, reason)| say(&format!("{name} gave up {value}: {reason}")));
+        for (value, reason) in failed {
+            say(&format!("{name} gave up {value}: {reason}"));
+        }
         let mut faults = story.faults();
         match self.producer.ended() {
             Some(status) if status.success() => {}

@@ -111,7 +111,9 @@ fn a_story_is_judged() {
     let record = |partition, offset, value: &str| (partition, offset, value.to_owned());
     let good = || {
         let mut sent = Sent::default();
-        ["acked 0 0 0", "failed 1: too late", "acked 1 0 2"].into_iter().for_each(|line| sent.note(line));
+        for line in ["acked 0 0 0", "failed 1: too late", "acked 1 0 2"] {
+            sent.note(line);
+        }
         Story { promise: Promise::Idempotent, sent, read: vec![record(0, 0, "0"), record(1, 0, "2"), record(0, 0, "0")] }
     };
     assert_eq!(good().faults(), Vec::<String>::new());

@@ -13,7 +13,8 @@ import (
 
 // produceSteadily sends until its standard input ends, and tells what became of each record.
 func produceSteadily(options []kgo.Opt, topic string, rate int) error {
-	client, err := kgo.NewClient(append(options, kgo.DefaultProduceTopic(topic))...)
+	// Else a connection that ends before its first answer, as behind a balancer while an agent is rolled, gives up all records.
+	client, err := kgo.NewClient(append(options, kgo.DefaultProduceTopic(topic), kgo.AlwaysRetryEOF())...)
 	if err != nil {
 		return err
 	}
