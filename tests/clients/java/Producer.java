@@ -25,8 +25,8 @@ final class Producer {
         end.setDaemon(true);
         end.start();
         long pause = 1_000 / Long.parseLong(options.get("--rate"));
-        Map<String, Object> settings =
-                Map.of("bootstrap.servers", options.get("--bootstrap"), "delivery.timeout.ms", PATIENCE_MS);
+        Map<String, Object> settings = Map.of("bootstrap.servers", options.get("--bootstrap"),
+                "delivery.timeout.ms", PATIENCE_MS, "max.block.ms", PATIENCE_MS);
         try (var producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
             for (int number = 0; !ended.await(pause, TimeUnit.MILLISECONDS); number++) {
                 String value = String.valueOf(number);

@@ -16,7 +16,8 @@ def add_arguments(parser):
 def run(options):
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    producer = kafka.KafkaProducer(bootstrap_servers=options.bootstrap, delivery_timeout_ms=PATIENCE_MS)
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=options.bootstrap, delivery_timeout_ms=PATIENCE_MS, max_block_ms=PATIENCE_MS)
     number = 0
     while not ended.wait(1 / options.rate):
         value = str(number)
