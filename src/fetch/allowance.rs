@@ -1,7 +1,7 @@
 //! How much memory answers may hold, from reading until they are sent, over all connections.
 //!
-//! Consumers that read slowly, or many that lag at once, would else hold as much as they may ask for, each. Nobody is made to wait: the less is left, the less a
-//! fetch gets, down to one batch, and clients ask again for the rest.
+//! Consumers that read slowly, or many that lag at once, would else hold as much as they may ask for, each. Nobody is made to wait: the less
+//! is left, the less a fetch gets, down to one batch, and clients ask again for the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
