@@ -35,6 +35,10 @@ const HANDOVER: usize = 8;
 /// must not fill the memory.
 const LARGE_ANSWERS: usize = 2;
 
+/// How long a new connection may still ask its first question when connections are to end. Some clients take a broker whose connection ends before the
+/// first answer for one that speaks something else, and give up what they hold (franz-go, unless it is told `AlwaysRetryEOF`).
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// How long a client may take to close its side after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -155,18 +159,20 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
     let (stop, shed) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
+    let mut grace = FIRST_REQUEST;
     loop {
         // Room for the answer comes first: a request that was begun must find it.
         let Ok(place) = sender.reserve().await else { return End::Gone };
         let frame = tokio::select! {
             biased;
-            () = stop.cancelled() => return End::NoMore,
-            () = shed.cancelled() => {
+            () = after(&stop, grace) => return End::NoMore,
+            () = after(&shed, grace) => {
                 connection.shared.metrics.connections.shed();
                 return End::NoMore;
             }
             frame = inbox.next(&connection.shared.config) => frame,
         };
+        grace = Duration::ZERO;
         let begun = match frame {
             Ok(frame) => connection.begin(frame).await,
             Err(ReadError::Idle) if connection.in_flight.load(Ordering::Acquire) > 0 => continue,
@@ -176,6 +182,14 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
             Ok(begun) => place.send(begun),
             Err(refusal) => return connection.refused(&refusal),
         }
+    }
+}
+
+/// When `token` is cancelled, and `grace` over since.
+async fn after(token: &CancellationToken, grace: Duration) {
+    token.cancelled().await;
+    if !grace.is_zero() {
+        tokio::time::sleep(grace).await;
     }
 }
 

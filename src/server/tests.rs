@@ -419,6 +419,25 @@ async fn a_drain_lets_answers_leave_and_reads_nothing_more() {
     assert_eq!(bench.service.begun.load(Ordering::Acquire), 1);
 }
 
+/// A client takes a connection that ends before its first answer for no broker at all.
+#[tokio::test]
+async fn who_has_just_come_is_answered_once_before_a_drain_ends() {
+    let bench = bench().await;
+    let mut client = bench.connect().await;
+    let silent = bench.connect().await;
+    let asks = async {
+        client.write_all(&[order(1, "echo"), order(2, "echo")].concat()).await.expect("sent");
+        assert_eq!(answer(&mut client).await.0, 1);
+        assert!(is_closed(&mut client).await);
+        drop(client);
+    };
+    // The drain begins first, and does not wait long for whoever says nothing.
+    let (drained, ()) = tokio::join!(biased; bench.server.stop(Duration::from_secs(30)), asks);
+    assert!(drained);
+    assert_eq!(bench.service.begun.load(Ordering::Acquire), 1);
+    drop(silent);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_at_its_deadline() {
     let bench = bench().await;
