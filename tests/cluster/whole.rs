@@ -33,7 +33,10 @@ async fn survive(access: Access) {
     let load = Load::start(&cluster.bootstrap(), length + Duration::from_secs(5), &["--group-members", "2"]);
     let count = faults::wreak(&mut cluster, seed, Instant::now() + length).await;
     say(&format!("{access:?}: {count} faults are over"));
-    tokio::join!(load.judge(), programs.judge());
+    // One verdict must not hide the other.
+    let faults = programs.judge().await;
+    load.judge().await;
+    assert!(faults.is_empty(), "{access:?}: {} faults of the client programs:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
