@@ -144,7 +144,9 @@ impl Programs {
             let found = load.faults();
             faults.extend(found.iter().map(|fault| format!("{}: {fault}", load.name)));
         }
-        faults.iter().for_each(|fault| say(fault));
+        for fault in &faults {
+            say(fault);
+        }
         faults
     }
 
