@@ -4,7 +4,7 @@
 //! is left, the less a fetch gets, down to one batch, and clients ask again for the rest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -17,6 +17,8 @@ const PART: u64 = 4;
 pub(super) struct Allowance {
     limit: u64,
     held: Arc<Held>,
+    /// Nothing is left, as was said: it is a line when that begins and one when it ends, not one a fetch.
+    used_up: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -46,15 +48,25 @@ impl AsRef<[u8]> for Last {
 
 impl Allowance {
     pub(super) fn new(limit: u64, metrics: FetchMetrics) -> Allowance {
-        Allowance { limit, held: Arc::new(Held { bytes: AtomicU64::new(0), metrics }) }
+        Allowance { limit, held: Arc::new(Held { bytes: AtomicU64::new(0), metrics }), used_up: AtomicBool::new(false) }
     }
 
     /// A portion of at most `wanted` bytes; it may be none.
     pub(super) fn take(&self, wanted: u64) -> Portion {
         let mut portion = Portion { bytes: 0, held: Arc::clone(&self.held) };
         let left = self.limit.saturating_sub(self.held.bytes.load(Ordering::Relaxed));
-        portion.resize(wanted.min(left / PART));
+        let share = left / PART;
+        self.tell(share, wanted);
+        portion.resize(wanted.min(share));
         portion
+    }
+
+    fn tell(&self, share: u64, wanted: u64) {
+        if share == 0 && wanted > 0 && !self.used_up.swap(true, Ordering::Relaxed) {
+            tracing::warn!(limit = self.limit, "unsent fetch responses use up their memory; each brings one batch until some are sent");
+        } else if share >= wanted && self.used_up.swap(false, Ordering::Relaxed) {
+            tracing::info!("fetch responses have memory again");
+        }
     }
 }
 
