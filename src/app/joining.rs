@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metastore::{Agent, Members};
-use crate::server::Shedding;
+use crate::server::{Shedding, When};
 use crate::tasks::Tasks;
 use crate::upkeep::Membership;
 
@@ -18,28 +18,29 @@ pub(super) fn share_with_newcomers(membership: &Membership, shedding: Shedding, 
         let mut known = seen.borrow_and_update().clone();
         while let Some(Ok(())) = stop.run_until_cancelled(seen.changed()).await {
             let now = seen.borrow_and_update().clone();
-            let share = share(&known, &now);
+            let (share, when) = share(&known, &now);
             if share > 0.0 {
                 tracing::info!(
                     agents = now.live.len(),
                     share,
+                    ?when,
                     "an agent has joined; connections are ended in good order, so that it gets some"
                 );
-                stop.run_until_cancelled(shedding.shed(share, over)).await;
+                stop.run_until_cancelled(shedding.shed(share, when, over)).await;
             }
             known = now;
         }
     });
 }
 
-/// The part of this agent's connections that is to end. Behind the address of a newcomer a balancer gives what is ended to whoever has the least: its
-/// share is enough. Elsewhere no client knows of the newcomer: all are to look.
-fn share(known: &Arc<Members>, now: &Arc<Members>) -> f64 {
+/// The part of this agent's connections that is to end, and when. Behind the address of a newcomer a balancer gives what is ended to whoever has the
+/// least: its share is enough. Elsewhere no client knows of the newcomer: all are to look.
+fn share(known: &Arc<Members>, now: &Arc<Members>) -> (f64, When) {
     let before: BTreeSet<[u8; 16]> = known.live.iter().map(|agent| agent.instance).collect();
     let is_new = |agent: &&Agent| !before.contains(&agent.instance) && agent.instance != now.me.instance;
     let (here, elsewhere): (Vec<&Agent>, Vec<&Agent>) = now.live.iter().filter(is_new).partition(|agent| agent.shares_address(&now.me));
     let together = now.live.iter().filter(|agent| agent.shares_address(&now.me)).count().max(1);
-    if elsewhere.is_empty() { here.len() as f64 / together as f64 } else { 1.0 }
+    if elsewhere.is_empty() { (here.len() as f64 / together as f64, When::Now) } else { (1.0, When::Asked) }
 }
 
 #[cfg(test)]
@@ -56,14 +57,15 @@ mod tests {
     #[test]
     fn newcomers_get_their_share() {
         let two = members(&[(1, "lb"), (2, "lb")]);
-        for (now, expected) in [
-            (vec![(1, "lb"), (2, "lb")], 0.0),
-            (vec![(1, "lb")], 0.0),
-            (vec![(1, "lb"), (2, "lb"), (3, "lb")], 1.0 / 3.0),
-            (vec![(1, "lb"), (4, "lb")], 0.5),
-            (vec![(1, "lb"), (2, "lb"), (3, "direct")], 1.0),
+        for (now, expected, then) in [
+            (vec![(1, "lb"), (2, "lb")], 0.0, When::Now),
+            (vec![(1, "lb")], 0.0, When::Now),
+            (vec![(1, "lb"), (2, "lb"), (3, "lb")], 1.0 / 3.0, When::Now),
+            (vec![(1, "lb"), (4, "lb")], 0.5, When::Now),
+            (vec![(1, "lb"), (2, "lb"), (3, "direct")], 1.0, When::Asked),
         ] {
-            assert!((share(&two, &members(&now)) - expected).abs() < 1e-9, "{now:?}");
+            let (share, when) = share(&two, &members(&now));
+            assert!((share - expected).abs() < 1e-9 && when == then, "{now:?}: {share} {when:?}");
         }
     }
 }

@@ -158,7 +158,7 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 }
 
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
-    let (stop, shed) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
+    let (stop, part) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
     let mut grace = FIRST_REQUEST;
     loop {
         // Room for the answer comes first: a request that was begun must find it.
@@ -166,12 +166,12 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
         let frame = tokio::select! {
             biased;
             () = after(&stop, grace) => return End::NoMore,
-            () = after(&shed, grace) => {
-                connection.shared.metrics.connections.shed();
-                return End::NoMore;
-            }
+            () = after(&part.over, grace) => return connection.shed(),
             frame = inbox.next(&connection.shared.config) => frame,
         };
+        if part.over_when_asked.is_cancelled() && frame.as_ref().is_ok_and(Frame::is_about_records) {
+            return connection.shed();
+        }
         grace = Duration::ZERO;
         let begun = match frame {
             Ok(frame) => connection.begin(frame).await,
@@ -216,6 +216,11 @@ impl Connection {
             let dropped = || Err(Refusal::Unanswerable("the client is gone".to_owned()));
             gone.run_until_cancelled_owned(answer).await.unwrap_or_else(dropped)
         })
+    }
+
+    fn shed(&self) -> End {
+        self.shared.metrics.connections.shed();
+        End::NoMore
     }
 
     /// Reading failed: is it the client's fault, and are answers in flight still to be sent?

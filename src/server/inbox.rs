@@ -23,6 +23,7 @@ const UNCHARGED: usize = 4 << 10;
 
 /// Produce, the one API whose requests stay in memory until they are stored.
 const PRODUCE_KEY: i16 = 0;
+const FETCH_KEY: i16 = 1;
 
 /// Why no frame came.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,13 @@ pub(super) enum ReadError {
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
     pub(super) charge: Charge,
+}
+
+impl Frame {
+    /// Whether it brings records or asks for some: what clients send where metadata told them to.
+    pub(super) fn is_about_records(&self) -> bool {
+        self.bytes.first_chunk().is_some_and(|key| [PRODUCE_KEY, FETCH_KEY].contains(&i16::from_be_bytes(*key)))
+    }
 }
 
 /// The reading side of a connection.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerConfig;
 use super::connection::{self, Shared};
-use super::shed::{PARTS, Parts};
+use super::shed::{PARTS, Parts, When};
 use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
@@ -52,10 +52,10 @@ pub struct Shedding(Parts);
 
 impl Shedding {
     /// Ends a share of the connections (0 to 1), a few at a time over `over`: what they have asked is answered, then they are closed. May be dropped.
-    pub async fn shed(&self, share: f64, over: Duration) {
+    pub async fn shed(&self, share: f64, when: When, over: Duration) {
         let parts = (share * PARTS as f64).ceil().clamp(0.0, PARTS as f64) as u32;
         for _ in 0..parts {
-            self.0.end_one();
+            self.0.end_one(when);
             tokio::time::sleep(over / parts).await;
         }
     }

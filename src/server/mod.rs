@@ -17,6 +17,7 @@ mod tests;
 use std::time::Duration;
 
 pub use listener::{Listening, Server, ServerMetrics, Shedding};
+pub use shed::When;
 
 /// Where and how clients are served.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Listening, Server, ServerConfig, ServerMetrics};
+use super::{Listening, Server, ServerConfig, ServerMetrics, When};
 use crate::budget::Budget;
 use crate::handlers::{Begun, OnDisconnect, Refusal, Reply, Serve};
 use crate::metrics::Metrics;
@@ -498,7 +498,7 @@ async fn a_share_of_the_connections_ends_in_good_order() {
         bench.service.has_begun(correlation as usize + 1).await;
         clients.push(client);
     }
-    bench.server.shedding().shed(0.25, Duration::ZERO).await;
+    bench.server.shedding().shed(0.25, When::Now, Duration::ZERO).await;
     let mut ended = 0;
     for (correlation, client) in clients.iter_mut().enumerate() {
         bench.service.open(correlation as i32);
@@ -508,8 +508,36 @@ async fn a_share_of_the_connections_ends_in_good_order() {
     }
     assert_eq!(ended, 8);
     assert!(bench.metrics().contains("yaks_connections_shed_total 8"));
-    bench.server.shedding().shed(1.0, Duration::ZERO).await;
+    bench.server.shedding().shed(1.0, When::Now, Duration::ZERO).await;
     let mut late = bench.connect().await;
     late.write_all(&order(1, "echo")).await.expect("sent");
     assert_eq!(answer(&mut late).await.0, 1, "who comes later is not meant");
+}
+
+/// Who is to look around is served until it sends or asks for records, and then knows that it must.
+#[tokio::test]
+async fn connections_end_with_a_request_that_is_not_begun() {
+    const PRODUCE: i16 = 0;
+    const FETCH: i16 = 1;
+    let bench = bench().await;
+    let (mut idle, mut busy) = (bench.connect().await, bench.connect().await);
+    busy.write_all(&order(1, "gate")).await.expect("sent");
+    idle.write_all(&order(2, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut idle).await.0, 2);
+    bench.service.has_begun(2).await;
+    bench.server.shedding().shed(1.0, When::Asked, Duration::ZERO).await;
+    busy.write_all(&frame(PRODUCE, 3, "", b"")).await.expect("sent");
+    bench.service.open(1);
+    assert_eq!(answer(&mut busy).await.0, 1, "what was asked before is answered");
+    assert!(is_closed(&mut busy).await);
+    idle.write_all(&order(4, "echo")).await.expect("sent");
+    assert_eq!(answer(&mut idle).await.0, 4, "nobody else could answer better");
+    idle.write_all(&frame(FETCH, 5, "", b"")).await.expect("sent");
+    assert!(is_closed(&mut idle).await);
+    let mut late = bench.connect().await;
+    late.write_all(&frame(FETCH, 6, "", b"")).await.expect("sent");
+    bench.service.has_begun(4).await;
+    bench.service.open(6);
+    assert_eq!(answer(&mut late).await.0, 6, "who comes later is not meant");
+    assert!(bench.metrics().contains("yaks_connections_shed_total 2"));
 }

@@ -87,7 +87,7 @@ fn http(address: &str, method: &str, path: &str, headers: &[(&str, String)]) -> 
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), answer[end + 4..].to_vec())
 }
 
-fn metric(agent: &Broker, name: &str) -> u64 {
+pub fn metric(agent: &Broker, name: &str) -> u64 {
     let (_, text) = http(&logged(agent, "metrics=\""), "GET", "/metrics", &[]);
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().find(|line| line.split(' ').next() == Some(name));

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -29,6 +30,8 @@ pub const LONG: Duration = Duration::from_mins(1);
 /// A `yaks` process; killed when dropped.
 pub struct Broker {
     child: Child,
+    /// Copies what it says into its log.
+    copying: Option<JoinHandle<()>>,
     pub address: String,
     log: PathBuf,
     command: Box<dyn Fn(u16) -> Command + Send + Sync>,
@@ -57,8 +60,8 @@ impl Broker {
 
     fn start(command: Box<dyn Fn(u16) -> Command + Send + Sync>) -> Broker {
         let log = tempfile::Builder::new().prefix("yaks-log").tempfile().expect("a log").into_temp_path().keep().expect("kept");
-        let (child, address) = spawn(command(0), &log);
-        Broker { child, address, log, command }
+        let (child, copying, address) = spawn(command(0), &log);
+        Broker { child, copying: Some(copying), address, log, command }
     }
 
     pub fn port(&self) -> u16 {
@@ -79,19 +82,20 @@ impl Broker {
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
-        self.child.wait().expect("reaped");
+        self.wait();
     }
 
     /// SIGTERM, and the exit status.
     pub fn terminate(&mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
-        self.child.wait().expect("reaped")
+        self.wait()
     }
 
-    /// Waits until it ends by itself.
-    #[allow(dead_code, reason = "the cluster tests do not need it")]
+    /// Waits until it ends by itself; then its log is whole.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("reaped")
+        let status = self.child.wait().expect("reaped");
+        self.copying.take().map(JoinHandle::join);
+        status
     }
 
     /// How it ended, if it has.
@@ -102,8 +106,8 @@ impl Broker {
 
     /// Starts again on the same port, after a kill.
     pub fn restart(&mut self) {
-        let (child, _) = spawn((self.command)(self.port()), &self.log);
-        self.child = child;
+        let (child, copying, _) = spawn((self.command)(self.port()), &self.log);
+        (self.child, self.copying) = (child, Some(copying));
     }
 
     pub fn log(&self) -> String {
@@ -151,15 +155,12 @@ pub fn yaks(port: u16, settings: &[(String, String)]) -> Command {
 }
 
 /// Starts it, follows its log into a file, and waits until it says where it listens.
-fn spawn(mut command: Command, log: &Path) -> (Child, String) {
-    let mut child = command.spawn().expect("the binary");
-    let (said, heard) = mpsc::sync_channel(1);
-    let errors = child.stderr.take().expect("piped");
-    let lines = child.stdout.take().expect("piped");
+fn spawn(mut command: Command, log: &Path) -> (Child, JoinHandle<()>, String) {
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
-    let mut error_file = file.try_clone().expect("a log");
-    std::thread::spawn(move || std::io::copy(&mut BufReader::new(errors), &mut error_file));
-    std::thread::spawn(move || {
+    let mut child = command.stderr(file.try_clone().expect("a log")).spawn().expect("the binary");
+    let (said, heard) = mpsc::sync_channel(1);
+    let lines = child.stdout.take().expect("piped");
+    let copying = std::thread::spawn(move || {
         use std::io::Write as _;
         for line in BufReader::new(lines).lines().map_while(Result::ok) {
             let _ = writeln!(file, "{line}");
@@ -174,7 +175,7 @@ fn spawn(mut command: Command, log: &Path) -> (Child, String) {
         let _ = child.wait();
         panic!("yaks did not start:\n{}", std::fs::read_to_string(log).unwrap_or_default());
     };
-    (child, address)
+    (child, copying, address)
 }
 
 /// A database of its own and an S3 server of its own: what agents share.

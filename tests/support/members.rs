@@ -1,10 +1,12 @@
 //! Members of a group, each a process of its own, so that they can be killed; and what they saw.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -95,8 +97,20 @@ impl Group {
         command.args([client, "--bootstrap", &self.brokers, "--member", protocol, "--topic", &self.topic, "--group", &self.name]);
         command.args(["--session-ms", &self.session.as_millis().to_string()]);
         instance.map(|name| command.args(["--instance", name]));
+        if let Some(log) = log_of(client) {
+            command.arg("--verbose").stderr(log);
+        }
         command
     }
+}
+
+/// Where `YAKS_TEST_LOGS` keeps the log of a member of this client, if `YAKS_TEST_LOGS_OF` names it.
+fn log_of(client: &str) -> Option<File> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let (directory, clients) = (std::env::var("YAKS_TEST_LOGS").ok()?, std::env::var("YAKS_TEST_LOGS_OF").ok()?);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = Path::new(&directory).join(format!("{client}-{number}.log"));
+    clients.split(',').any(|name| name == client).then(|| File::create(path).expect("YAKS_TEST_LOGS is a directory"))
 }
 
 /// A member of a group, as a process.

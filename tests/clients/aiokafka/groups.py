@@ -5,7 +5,7 @@ import asyncio
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
-from trial import eventually, expect, unique
+from trial import eventually, expect, stop, unique
 
 PARTITIONS = 6
 RECORDS = 600
@@ -88,4 +88,4 @@ class Member:
 
     async def close(self):
         self._task.cancel()
-        await self.consumer.stop()
+        await stop(self.consumer)

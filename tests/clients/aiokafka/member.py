@@ -7,6 +7,8 @@ import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from trial import stop
+
 PROTOCOLS = {"eager": RangePartitionAssignor, "sticky": StickyPartitionAssignor}
 
 
@@ -36,4 +38,4 @@ async def run(options):
             print("assignment", *owned)
             told = owned
         sys.stdout.flush()
-    await consumer.stop()
+    await stop(consumer)

@@ -46,7 +46,7 @@ class Trial(contextlib.AsyncExitStack):
         return consumer
 
     async def _started(self, client):
-        self.push_async_callback(client.stop)
+        self.push_async_callback(stop, client)
         await client.start()
         return client
 
@@ -96,6 +96,14 @@ class Trial(contextlib.AsyncExitStack):
             content = (record.key, record.value, list(record.headers), record.timestamp)
             expect("record", sent[record.partition][offset], content)
             following[record.partition] += 1
+
+
+async def stop(client):
+    """Stops it. If a fetch has just failed, this client cancels the wait before the next one and then falls over that itself."""
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait([stopping])
+    if not stopping.cancelled():
+        stopping.result()
 
 
 def unique(what):

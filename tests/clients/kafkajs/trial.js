@@ -120,7 +120,7 @@ class Trial {
 }
 
 function connect(bootstrap, verbose, settings = {}) {
-  return new Kafka({ brokers: bootstrap.split(','), logLevel: verbose ? logLevel.DEBUG : logLevel.NOTHING, ...settings })
+  return new Kafka({ brokers: bootstrap.split(','), logLevel: verbose ? logLevel.INFO : logLevel.NOTHING, ...settings })
 }
 
 function content({ key, value, headers, timestamp }) {

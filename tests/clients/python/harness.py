@@ -73,7 +73,7 @@ def main():
     member.add_arguments(parser)
     producer.add_arguments(parser)
     options = parser.parse_args()
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if options.verbose else logging.CRITICAL)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if options.verbose else logging.CRITICAL)
     if options.member:
         member.run(options)
         return
