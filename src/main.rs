@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use yaks::app::{self, App};
@@ -9,6 +10,9 @@ use yaks::config::{Config, Mode, help};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long blocking work may go on when everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// A stateless broker that speaks the Kafka protocol: records in S3, everything else in Postgres.
 #[derive(Debug, Parser)]
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
             Command::Health => app::ask_health(&config),
         }
     });
+    // Work that blocks a thread cannot be stopped, and nobody waits for it any more.
+    runtime.shutdown_timeout(LAST_WORK);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => app::complain(&error),

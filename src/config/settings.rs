@@ -91,7 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "CONNECTION_REBALANCE_MS",
         "5000",
-        "when an agent joins, connections end in good order over this time, so that it gets its share; 0: none do",
+        "when an agent joins, connections end over this time, a few at a time, so that it gets its share; 0: none do",
     ),
     setting("DB_HOST", "localhost", "Postgres: host"),
     setting("DB_PORT", "5432", "Postgres: port"),

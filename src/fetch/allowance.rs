@@ -13,6 +13,9 @@ use crate::metrics::FetchMetrics;
 /// One fetch takes at most this part of what is left, so that the next ones get something too.
 const PART: u64 = 4;
 
+/// Bytes of a piece that a portion may go with. Shorter ones may be copied into the frame (`protocol::rope`), and are let go before it is sent.
+pub(super) const RIDES_FROM: usize = 512;
+
 #[derive(Debug)]
 pub(super) struct Allowance {
     limit: u64,
@@ -64,7 +67,7 @@ impl Allowance {
     fn tell(&self, share: u64, wanted: u64) {
         if share == 0 && wanted > 0 && !self.used_up.swap(true, Ordering::Relaxed) {
             tracing::warn!(limit = self.limit, "unsent fetch responses use up their memory; each brings one batch until some are sent");
-        } else if share >= wanted && self.used_up.swap(false, Ordering::Relaxed) {
+        } else if wanted > 0 && share >= wanted && self.used_up.swap(false, Ordering::Relaxed) {
             tracing::info!("fetch responses have memory again");
         }
     }
@@ -82,7 +85,7 @@ impl Portion {
         self.bytes = bytes;
     }
 
-    /// Goes with `last`: pieces of an answer are sent in order, and let go as they are.
+    /// Goes with `last`, which has [`RIDES_FROM`] bytes or more: pieces of an answer are sent in order, and let go as they are.
     pub(super) fn ride(self, last: &mut Bytes) {
         let piece = std::mem::take(last);
         *last = Bytes::from_owner(Last { piece, _portion: self });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::allowance::Allowance;
+use super::allowance::{Allowance, RIDES_FROM};
 use super::leftovers::{Leftovers, Sight};
 use super::serve::{Order, Records, Served, Server};
 use super::{FetchConfig, FetchError, FetchLog, FetchRequest, FetchResponse, Fetched, Watermarks};
@@ -81,14 +81,17 @@ impl Reader {
         if patient && self.missing(&request, &looks) > 0 {
             looks = self.wait(&request, looks).await;
         }
-        let wanted = request.logs.iter().map(|log| log.max_bytes).fold(0, u64::saturating_add).min(request.max_bytes);
+        // What is there, not what the client would take: many are woken by a few bytes.
+        let there = request.logs.iter().zip(&looks).filter_map(|(log, look)| Some(self.server.available(&order(log, look.as_ref().ok()?))));
+        let wanted = there.fold(0, u64::saturating_add).min(request.max_bytes);
         let mut portion = self.allowance.take(wanted);
         if portion.bytes() < wanted {
             request.max_bytes = portion.bytes();
         }
         let mut answers = self.serve(&request, looks).await;
         portion.resize(answers.iter().flatten().map(Fetched::bytes).sum());
-        if let Some(last) = answers.iter_mut().rev().flatten().find_map(|fetched| fetched.records.last_mut()) {
+        let mut pieces = answers.iter_mut().rev().flatten().flat_map(|fetched| fetched.records.iter_mut().rev());
+        if let Some(last) = pieces.find(|piece| piece.len() >= RIDES_FROM) {
             portion.ride(last);
         }
         answers

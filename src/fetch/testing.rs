@@ -231,7 +231,7 @@ impl ReadRange for World {
 
 #[async_trait]
 impl Log for World {
-    async fn append(&self, _: &[WriteEvent]) -> Result<()> {
+    async fn append(&self, _: &[WriteEvent], _: [u8; 16]) -> Result<()> {
         unimplemented!("readers do not write")
     }
 

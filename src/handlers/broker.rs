@@ -73,10 +73,10 @@ pub(super) struct Broker {
     pub(super) producer_ids: ProducerIds,
     pub(super) group_settings: GroupSettingsCache,
     /// Requests whose records are being unpacked.
-    pub(super) unpacking: Semaphore,
+    pub(super) unpacking: Arc<Semaphore>,
 }
 
-/// Requests whose records are unpacked at the same time: each may hold a batch's records, unfolded.
+/// Requests whose records are unpacked at the same time: each may hold its records, unfolded.
 const UNPACKING: usize = 2;
 
 impl Broker {
@@ -85,7 +85,7 @@ impl Broker {
         let nodes = Nodes::new(Arc::clone(&parts.metastore) as _, config.me.clone());
         let producer_ids = ProducerIds::new(Arc::clone(&parts.metastore) as _);
         let group_settings = GroupSettingsCache::new(Arc::clone(&parts.metastore) as _);
-        Broker { config, parts, topics, nodes, producer_ids, group_settings, unpacking: Semaphore::new(UNPACKING) }
+        Broker { config, parts, topics, nodes, producer_ids, group_settings, unpacking: Arc::new(Semaphore::new(UNPACKING)) }
     }
 
     /// The rack the client is in, if that is known.

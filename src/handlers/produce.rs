@@ -36,6 +36,10 @@ const IDS_SINCE: i16 = 13;
 /// The shortest time a client can ask to wait: less than a flush takes would make every request fail.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
+/// Bytes of records that the batches of one request may unfold to, where they must be unpacked. Nobody is charged for them: a small request must not cost
+/// what many large ones do.
+const UNFOLDED_MAX: u64 = 256 << 20;
+
 /// A batch that is refused.
 struct Refused {
     error: ResponseError,
@@ -162,22 +166,27 @@ async fn check(broker: &Arc<Broker>, sent: Sent) -> Result<CheckedRequest, Refus
     if !sent.found.iter().flatten().any(|found| found.settings.unpacks()) {
         return Ok(check_topics(broker, sent));
     }
-    // The semaphore is never closed; without a permit the work goes on all the same.
-    let _permit = broker.unpacking.acquire().await;
+    // It goes with the work: who waits for that may be dropped, the work is not. Never closed; without a permit the work would go on all the same.
+    let permit = Arc::clone(&broker.unpacking).acquire_owned().await;
     let broker = Arc::clone(broker);
-    let checked = tokio::task::spawn_blocking(move || check_topics(&broker, sent)).await;
-    checked.map_err(|error| Refusal::Unanswerable(format!("batches could not be checked: {error}")))
+    let work = move || {
+        let checked = check_topics(&broker, sent);
+        drop(permit);
+        checked
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::Unanswerable(format!("batches could not be checked: {error}")))
 }
 
 fn check_topics(broker: &Broker, Sent { topics, found, refusal, version }: Sent) -> CheckedRequest {
     let mut batches = Vec::new();
     let mut checked = Vec::new();
+    let mut unfolding = UNFOLDED_MAX;
     for (mut topic, found) in topics.into_iter().zip(found) {
         let partitions = std::mem::take(&mut topic.partition_data);
         let check = |partition: PartitionProduceData| {
             let result = match &refusal {
                 Some((error, message)) => Err(Refused::new(*error, message.clone())),
-                None => check_partition(broker, found.as_deref(), &partition, version),
+                None => check_partition(broker, found.as_deref(), &partition, version, &mut unfolding),
             };
             (partition.index, result.map(|(batch, append_time)| push(&mut batches, batch, append_time)))
         };
@@ -219,6 +228,7 @@ fn check_partition(
     found: Option<&Found>,
     sent: &PartitionProduceData,
     version: i16,
+    unfolding: &mut u64,
 ) -> Result<(NewBatch, Option<Timestamp>), Refused> {
     let found = found.ok_or_else(|| Refused::new(NamedBy::in_version(version).unknown(), "there is no such topic"))?;
     if !found.has_partition(sent.index) {
@@ -233,9 +243,9 @@ fn check_partition(
         return Err(Refused::new(ResponseError::InvalidTxnState, "transactions are not served"));
     }
     if settings.needs_keys {
-        check_keys(&bytes)?;
+        check_keys(&bytes, unfolding)?;
     }
-    let (bytes, summary) = compressed(settings, bytes, summary, &limits).map_err(|refused| refuse_batch(broker, &refused))?;
+    let (bytes, summary) = compressed(settings, bytes, summary, &limits, unfolding).map_err(|refused| refuse_batch(broker, &refused))?;
     let now = broker.parts.clock.now();
     let (bytes, summary, append_time) = if settings.log_append_time {
         let (bytes, summary) = batch::with_append_time(&bytes, &summary, now);
@@ -259,9 +269,10 @@ fn compressed(
     bytes: Bytes,
     summary: BatchSummary,
     limits: &BatchLimits,
+    unfolding: &mut u64,
 ) -> Result<(Bytes, BatchSummary), BatchError> {
     let Some(wanted) = settings.compression else { return Ok((bytes, summary)) };
-    let (bytes, summary) = recompress(&bytes, &summary, wanted)?;
+    let (bytes, summary) = recompress(&bytes, &summary, wanted, unfolding)?;
     if summary.len > limits.max_bytes {
         return Err(BatchError::TooLarge { given: bytes.len(), limit: limits.max_bytes });
     }
@@ -279,20 +290,23 @@ fn wait(broker: &Broker, found: &Found, summary: &BatchSummary) -> Wait {
 }
 
 /// On a compacted topic a record without key could never be replaced.
-fn check_keys(bytes: &Bytes) -> Result<(), Refused> {
+fn check_keys(bytes: &Bytes, unfolding: &mut u64) -> Result<(), Refused> {
     let mut index = 0;
-    let keyless = for_each_record(bytes, |record| {
+    let refusal = for_each_record(bytes, |record| {
         if !record.has_key {
-            return std::ops::ControlFlow::Break(index);
+            return std::ops::ControlFlow::Break((index, "a compacted topic does not take a record without key"));
         }
+        let Some(left) = unfolding.checked_sub(record.len) else {
+            return std::ops::ControlFlow::Break((index, "the records of the request unfold to more than a broker reads at once"));
+        };
+        *unfolding = left;
         index += 1;
         std::ops::ControlFlow::Continue(())
     });
-    match keyless {
+    match refusal {
         Ok(None) => Ok(()),
-        Ok(record @ Some(_)) => {
-            let message = "a compacted topic does not take a record without key".to_owned();
-            Err(Refused { error: ResponseError::InvalidRecord, message, record })
+        Ok(Some((record, message))) => {
+            Err(Refused { error: ResponseError::InvalidRecord, message: message.to_owned(), record: Some(record) })
         }
         Err(refused) => Err(Refused::new(error::batch(&refused), refused.to_string())),
     }

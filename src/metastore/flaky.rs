@@ -160,8 +160,8 @@ impl Topics for Flaky {
 
 #[async_trait]
 impl Log for Flaky {
-    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
-        self.change(Operation::Append, self.inner.append(events)).await
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
+        self.change(Operation::Append, self.inner.append(events, writer)).await
     }
 
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {

@@ -1,6 +1,6 @@
 //! Who the agents are: node ids and how they are given, and what peers share. Pure.
 
-use super::Agent;
+use super::{Agent, MetaError};
 use crate::types::NodeId;
 
 /// What peers prove with that they belong to the same cluster. The previous one is accepted until the next rotation, since not every agent hears of
@@ -31,6 +31,11 @@ impl Agent {
     pub fn shares_address(&self, other: &Agent) -> bool {
         self.advertised_host == other.advertised_host && self.advertised_port == other.advertised_port
     }
+}
+
+/// Why an agent that has lost this node id cannot write under it.
+pub(super) fn id_was_taken(node: NodeId) -> MetaError {
+    MetaError::Unavailable(format!("another agent has the lease of node id {node}, under which this was to be written"))
 }
 
 /// What is to become of a request for a node id.

@@ -201,7 +201,10 @@ pub struct LogView {
 #[async_trait]
 pub trait Log: Send + Sync + std::fmt::Debug {
     /// Inserts write events in this order, all or none. After [`MetaError::Indeterminate`] ask [`Log::find_events`].
-    async fn append(&self, events: &[WriteEvent]) -> Result<()>;
+    ///
+    /// While another instance than `writer` holds the lease of a node id that they name, that is [`MetaError::Unavailable`]: who has lost its id to another
+    /// does not act under it, however late it begins.
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()>;
 
     /// Which of these objects have a write event, pending or decided.
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>>;

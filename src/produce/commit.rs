@@ -200,7 +200,8 @@ impl Committer {
         }
     }
 
-    /// Events are written under the id that this agent has now, and only if it has one: it may have lost its lease since it took the records.
+    /// Events are written under the id that this agent has now, and only if it has one: it may have lost its lease since it took the records. If
+    /// another agent has it by then, the metastore refuses.
     async fn append_once(&self, events: &mut [WriteEvent]) -> Result<(), MetaError> {
         let Some(me) = self.me.acting() else {
             return Err(MetaError::Unavailable("this agent has lost the lease of its node id".to_owned()));
@@ -208,7 +209,7 @@ impl Committer {
         for event in &mut *events {
             event.node = me.node;
         }
-        let Err(error) = self.log.append(events).await else { return Ok(()) };
+        let Err(error) = self.log.append(events, me.instance).await else { return Ok(()) };
         if !error.may_have_happened() {
             return Err(error);
         }

@@ -14,6 +14,8 @@ pub struct RecordHead {
     pub offset_delta: u32,
     pub timestamp: Timestamp,
     pub has_key: bool,
+    /// Bytes of the record, unfolded, without its length.
+    pub len: u64,
 }
 
 /// Calls `visit` for each record of one batch, in order, until it breaks.
@@ -73,7 +75,7 @@ fn read_record(reader: &mut impl Read, header: &BatchHeader) -> io::Result<Recor
     }
     let timestamp = if header.has_log_append_time() { header.max_timestamp } else { header.base_timestamp.saturating_add(timestamp_delta) };
     let offset_delta = u32::try_from(offset_delta).map_err(|_| invalid("a record has an offset outside its batch"))?;
-    Ok(RecordHead { offset_delta, timestamp: Timestamp(timestamp), has_key: key_len >= 0 })
+    Ok(RecordHead { offset_delta, timestamp: Timestamp(timestamp), has_key: key_len >= 0, len: 1 + a + b + c + rest })
 }
 
 #[cfg(test)]

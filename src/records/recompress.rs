@@ -8,20 +8,22 @@ use super::batch::{self, BatchError, BatchHeader, Codec, HEADER_LEN};
 use super::compression::{self, Compression};
 use crate::types::BatchSummary;
 
-/// Most bytes that records may unfold to here, where they are held and not streamed.
+/// Most bytes that the records of one batch may unfold to here, where they are held and not streamed.
 const HELD_MAX: u64 = 128 << 20;
 
-/// The batch as `wanted`; as it is if it has that codec already. `bytes` have passed [`batch::check`]. Costs what unfolding and compressing cost.
+/// The batch as `wanted`; as it is if it has that codec already. `bytes` have passed [`batch::check`]. Costs what unfolding and compressing cost, and takes
+/// the bytes that the records unfold to from `left`.
 ///
 /// # Errors
-/// [`BatchError::Unreadable`] or [`BatchError::Records`] if the records are not what the header says.
-pub fn recompress(bytes: &Bytes, summary: &BatchSummary, wanted: Compression) -> Result<(Bytes, BatchSummary), BatchError> {
+/// [`BatchError::Unreadable`] or [`BatchError::Records`] if the records are not what the header says, or unfold to more than is left.
+pub fn recompress(bytes: &Bytes, summary: &BatchSummary, wanted: Compression, left: &mut u64) -> Result<(Bytes, BatchSummary), BatchError> {
     let header = BatchHeader::read(bytes).ok_or(BatchError::TooShort(bytes.len()))?;
     if header.codec()? == wanted.codec {
         return Ok((bytes.clone(), *summary));
     }
     let unreadable = |error: io::Error| BatchError::Unreadable(error.to_string());
-    let records = unfold(header.codec()?, &bytes[HEADER_LEN..]).map_err(unreadable)?;
+    let records = unfold(header.codec()?, &bytes[HEADER_LEN..], HELD_MAX.min(*left)).map_err(unreadable)?;
+    *left = left.saturating_sub(records.len() as u64);
     batch::check_records(&records, header.record_count)?;
     let packed = compression::compress(wanted, &records).map_err(unreadable)?;
     let mut recompressed = BytesMut::with_capacity(HEADER_LEN + packed.len());
@@ -32,10 +34,10 @@ pub fn recompress(bytes: &Bytes, summary: &BatchSummary, wanted: Compression) ->
     Ok((recompressed.freeze(), summary))
 }
 
-fn unfold(codec: Codec, payload: &[u8]) -> io::Result<Vec<u8>> {
+fn unfold(codec: Codec, payload: &[u8], most: u64) -> io::Result<Vec<u8>> {
     let mut records = Vec::new();
-    compression::reader(codec, payload)?.take(HELD_MAX + 1).read_to_end(&mut records)?;
-    if records.len() as u64 > HELD_MAX {
+    compression::reader(codec, payload)?.take(most + 1).read_to_end(&mut records)?;
+    if records.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "they unfold to more than a broker can hold"));
     }
     Ok(records)
@@ -55,7 +57,8 @@ mod tests {
 
     fn to(bytes: &Bytes, codec: Codec) -> Result<Bytes, BatchError> {
         let summary = batch::check(bytes, &LIMITS).expect("acceptable");
-        let (bytes, after) = recompress(bytes, &summary, Compression { codec, level: None })?;
+        let mut left = u64::from(u32::MAX);
+        let (bytes, after) = recompress(bytes, &summary, Compression { codec, level: None }, &mut left)?;
         assert_eq!(batch::check(&bytes, &LIMITS).expect("acceptable"), after);
         assert_eq!(BatchSummary { len: 0, ..after }, BatchSummary { len: 0, ..summary });
         assert_eq!(BatchHeader::read(&bytes).expect("a header").codec(), Ok(codec));
@@ -93,7 +96,13 @@ mod tests {
             let batch = Bytes::from(sealed(with_records(1, 0, attributes, payload)));
             assert!(matches!(to(&batch, Codec::None), Err(BatchError::Unreadable(_))), "{attributes}");
         }
-        let good = to(&Bytes::from(batch(3, 10, 0)), Codec::Lz4).expect("recompressed");
+        let plain = Bytes::from(batch(3, 10, 0));
+        let mut left = (plain.len() - HEADER_LEN) as u64;
+        let summary = batch::check(&plain, &LIMITS).expect("acceptable");
+        let mut again = || recompress(&plain, &summary, Compression { codec: Codec::Zstd, level: None }, &mut left).map(drop);
+        assert_eq!(again(), Ok(()), "just what is left");
+        assert!(matches!(again(), Err(BatchError::Unreadable(_))), "nothing is left");
+        let good = to(&plain, Codec::Lz4).expect("recompressed");
         let mut miscounted = good.to_vec();
         miscounted[23..27].copy_from_slice(&3i32.to_be_bytes());
         miscounted[57..61].copy_from_slice(&4i32.to_be_bytes());

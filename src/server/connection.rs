@@ -160,19 +160,26 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
     let (stop, part) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
     let mut grace = FIRST_REQUEST;
+    let mut was_introduced = false;
     loop {
         // Room for the answer comes first: a request that was begun must find it.
         let Ok(place) = sender.reserve().await else { return End::Gone };
         let frame = tokio::select! {
             biased;
+            () = stop.cancelled(), if grace.is_zero() => return End::NoMore,
+            () = part.over.cancelled(), if grace.is_zero() => return connection.shed(),
+            frame = inbox.next(&connection.shared.config) => frame,
+            // What is there comes first, also if this process stood still until the time was over.
             () = after(&stop, grace) => return End::NoMore,
             () = after(&part.over, grace) => return connection.shed(),
-            frame = inbox.next(&connection.shared.config) => frame,
         };
-        if part.over_when_asked.is_cancelled() && frame.as_ref().is_ok_and(Frame::is_about_records) {
+        if grace.is_zero() && part.over_when_asked.is_cancelled() && frame.as_ref().is_ok_and(Frame::is_about_records) {
             return connection.shed();
         }
-        grace = Duration::ZERO;
+        // An introduction is no answer to a client (franz-go), but only one is: nobody holds up a drain for long.
+        let is_introduction = !was_introduced && frame.as_ref().is_ok_and(Frame::is_introduction);
+        was_introduced |= is_introduction;
+        grace = if is_introduction { grace } else { Duration::ZERO };
         let begun = match frame {
             Ok(frame) => connection.begin(frame).await,
             Err(ReadError::Idle) if connection.in_flight.load(Ordering::Acquire) > 0 => continue,
@@ -188,9 +195,7 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
 /// When `token` is cancelled, and `grace` over since.
 async fn after(token: &CancellationToken, grace: Duration) {
     token.cancelled().await;
-    if !grace.is_zero() {
-        tokio::time::sleep(grace).await;
-    }
+    tokio::time::sleep(grace).await;
 }
 
 impl Connection {

@@ -24,6 +24,7 @@ const UNCHARGED: usize = 4 << 10;
 /// Produce, the one API whose requests stay in memory until they are stored.
 const PRODUCE_KEY: i16 = 0;
 const FETCH_KEY: i16 = 1;
+const API_VERSIONS_KEY: i16 = 18;
 
 /// Why no frame came.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,16 @@ pub(super) struct Frame {
 impl Frame {
     /// Whether it brings records or asks for some: what clients send where metadata told them to.
     pub(super) fn is_about_records(&self) -> bool {
-        self.bytes.first_chunk().is_some_and(|key| [PRODUCE_KEY, FETCH_KEY].contains(&i16::from_be_bytes(*key)))
+        self.key().is_some_and(|key| [PRODUCE_KEY, FETCH_KEY].contains(&key))
+    }
+
+    /// Whether it asks only how to talk.
+    pub(super) fn is_introduction(&self) -> bool {
+        self.key() == Some(API_VERSIONS_KEY)
+    }
+
+    fn key(&self) -> Option<i16> {
+        self.bytes.first_chunk().map(|key| i16::from_be_bytes(*key))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerConfig;
 use super::connection::{self, Shared};
-use super::shed::{PARTS, Parts, When};
+use super::shed::{Parts, When};
 use crate::budget::Budget;
 use crate::handlers::Serve;
 use crate::metrics::{ConnectionMetrics, RequestMetrics};
@@ -51,12 +51,13 @@ pub struct Server {
 pub struct Shedding(Parts);
 
 impl Shedding {
-    /// Ends a share of the connections (0 to 1), a few at a time over `over`: what they have asked is answered, then they are closed. May be dropped.
+    /// Ends a share of the connections (0 to 1), a few at a time over `over`, each [`When`] it is its time: what they have asked before is answered. May be
+    /// dropped.
     pub async fn shed(&self, share: f64, when: When, over: Duration) {
-        let parts = (share * PARTS as f64).ceil().clamp(0.0, PARTS as f64) as u32;
-        for _ in 0..parts {
-            self.0.end_one(when);
-            tokio::time::sleep(over / parts).await;
+        let parts = self.0.take(share, when);
+        for part in &parts {
+            part.end(when);
+            tokio::time::sleep(over / parts.len() as u32).await;
         }
     }
 }
@@ -163,7 +164,8 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
         }
     }
     // Whoever was connected by the system already would else be cut off before it said a word.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+    for _ in 0..BACKLOG {
+        let Some(Ok((stream, peer))) = tokio::task::unconstrained(listener.accept()).now_or_never() else { break };
         admit(stream, peer, &shared, &places);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Connections are dealt to so many parts.
-pub(super) const PARTS: usize = 16;
+const PARTS: usize = 16;
 
 /// When a connection ends that is to end. What it was asked before is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,34 +25,67 @@ pub(super) struct Parts(Arc<Dealt>);
 #[derive(Debug, Default)]
 struct Dealt {
     connections: AtomicUsize,
-    /// The part that is ended next.
-    next: AtomicUsize,
-    parts: Mutex<[Part; PARTS]>,
+    table: Mutex<Table>,
 }
 
-/// Some of the connections.
+#[derive(Debug, Default)]
+struct Table {
+    parts: [Part; PARTS],
+    /// The part that is ended next.
+    next: usize,
+    /// Those that were to end when asked. Some never are: they end with the next that end now.
+    asked: Vec<Part>,
+}
+
+/// Some of the connections; each holds a clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Part {
     /// Cancelled when they are to take no further request.
     pub(super) over: CancellationToken,
     /// Cancelled when they are to end with the next one about records.
     pub(super) over_when_asked: CancellationToken,
+    /// Its clones are counted, and nothing else is in it.
+    count: Arc<()>,
+}
+
+impl Part {
+    pub(super) fn end(&self, when: When) {
+        match when {
+            When::Now => self.over.cancel(),
+            When::Asked => self.over_when_asked.cancel(),
+        }
+    }
+
+    /// How many connections hold the part of a table.
+    fn connections(&self) -> usize {
+        Arc::strong_count(&self.count) - 1
+    }
 }
 
 impl Parts {
     /// For a new connection.
     pub(super) fn deal(&self) -> Part {
         let part = self.0.connections.fetch_add(1, Ordering::Relaxed) % PARTS;
-        self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)[part].clone()
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner).parts[part].clone()
     }
 
-    /// Ends the connections of one part: the one whose turn it is.
-    pub(super) fn end_one(&self, when: When) {
-        let part = self.0.next.fetch_add(1, Ordering::Relaxed) % PARTS;
-        let ended = std::mem::take(&mut self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)[part]);
-        match when {
-            When::Now => ended.over.cancel(),
-            When::Asked => ended.over_when_asked.cancel(),
+    /// Parts that hold this share (0 to 1) of the connections there are, or a little more; they are to be ended. Who comes from now on is in none of them.
+    pub(super) fn take(&self, share: f64, when: When) -> Vec<Part> {
+        let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.asked.retain(|part| part.connections() > 0);
+        let wanted = (share * table.parts.iter().map(Part::connections).sum::<usize>() as f64).ceil() as usize;
+        let (mut taken, mut parts) = (0, Vec::new());
+        while taken < wanted && parts.len() < PARTS {
+            let next = table.next % PARTS;
+            let part = std::mem::take(&mut table.parts[next]);
+            table.next += 1;
+            taken += part.connections();
+            parts.push(part);
         }
+        match when {
+            When::Now => parts.append(&mut table.asked),
+            When::Asked => table.asked.extend(parts.iter().cloned()),
+        }
+        parts
     }
 }

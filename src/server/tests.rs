@@ -426,15 +426,17 @@ async fn who_has_just_come_is_answered_once_before_a_drain_ends() {
     let mut client = bench.connect().await;
     let silent = bench.connect().await;
     let asks = async {
-        client.write_all(&[order(1, "echo"), order(2, "echo")].concat()).await.expect("sent");
-        assert_eq!(answer(&mut client).await.0, 1);
+        // How to talk, then what it came for.
+        let introduction = frame(18, 0, "echo", b"");
+        client.write_all(&[introduction.clone(), order(1, "echo"), introduction].concat()).await.expect("sent");
+        assert_eq!((answer(&mut client).await.0, answer(&mut client).await.0), (0, 1));
         assert!(is_closed(&mut client).await);
         drop(client);
     };
     // The drain begins first, and does not wait long for whoever says nothing.
     let (drained, ()) = tokio::join!(biased; bench.server.stop(Duration::from_secs(30)), asks);
     assert!(drained);
-    assert_eq!(bench.service.begun.load(Ordering::Acquire), 1);
+    assert_eq!(bench.service.begun.load(Ordering::Acquire), 2);
     drop(silent);
 }
 
@@ -520,11 +522,13 @@ async fn connections_end_with_a_request_that_is_not_begun() {
     const PRODUCE: i16 = 0;
     const FETCH: i16 = 1;
     let bench = bench().await;
-    let (mut idle, mut busy) = (bench.connect().await, bench.connect().await);
+    let (mut idle, mut busy, mut quiet) = (bench.connect().await, bench.connect().await, bench.connect().await);
     busy.write_all(&order(1, "gate")).await.expect("sent");
-    idle.write_all(&order(2, "echo")).await.expect("sent");
-    assert_eq!(answer(&mut idle).await.0, 2);
-    bench.service.has_begun(2).await;
+    for (correlation, client) in [(2, &mut idle), (7, &mut quiet)] {
+        client.write_all(&order(correlation, "echo")).await.expect("sent");
+        assert_eq!(answer(client).await.0, correlation);
+    }
+    bench.service.has_begun(3).await;
     bench.server.shedding().shed(1.0, When::Asked, Duration::ZERO).await;
     busy.write_all(&frame(PRODUCE, 3, "", b"")).await.expect("sent");
     bench.service.open(1);
@@ -536,8 +540,10 @@ async fn connections_end_with_a_request_that_is_not_begun() {
     assert!(is_closed(&mut idle).await);
     let mut late = bench.connect().await;
     late.write_all(&frame(FETCH, 6, "", b"")).await.expect("sent");
-    bench.service.has_begun(4).await;
+    bench.service.has_begun(5).await;
     bench.service.open(6);
     assert_eq!(answer(&mut late).await.0, 6, "who comes later is not meant");
     assert!(bench.metrics().contains("yaks_connections_shed_total 2"));
+    bench.server.shedding().shed(0.01, When::Now, Duration::ZERO).await;
+    assert!(is_closed(&mut quiet).await, "who was never asked ends with the next that end");
 }

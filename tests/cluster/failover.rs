@@ -9,8 +9,8 @@ use super::{beside_another, say, wait};
 /// Clients may take so much longer than the lease to go elsewhere.
 const AFTER_LEASE: Duration = Duration::from_secs(5);
 /// What "at once" is behind the balancer: the longest a client waits when a third of all connections is made anew. A second or less on a machine that has
-/// nothing else to do.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// nothing else to do; who waits for the lease waits for ten and more.
+const AT_ONCE: Duration = Duration::from_secs(9);
 
 /// Kills one agent under load, for good; the longest pause of anybody.
 async fn kill_one(cluster: &mut Cluster, agent: usize, limit: Duration) -> Duration {

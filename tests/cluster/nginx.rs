@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::support::LONG;
+
 const CONF: &str = include_str!("../../nginx.conf");
 const WHAT_TO_INSTALL: &str = "the cluster tests need nginx with its stream module (Debian: apt install nginx libnginx-mod-stream)";
 
@@ -58,10 +60,10 @@ impl Nginx {
     }
 
     fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + LONG;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < deadline, "nginx does not listen:\n{}\n{WHAT_TO_INSTALL}", self.log());
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::io::AsyncReadExt as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::peers::metric;
 use super::support::{Balancer, Broker, LONG, Services, blocking, client, create_topic, producer, send, signal};
 
 /// Short leases, so that tests need not wait long.
 const LEASES: [(&str, &str); 2] = [("YAKS_GROUPCACHE_LEASE_TTL_MS", "2000"), ("YAKS_GROUPCACHE_HEARTBEAT_MS", "400")];
+/// The lease of an agent that nobody waits for.
+const NO_END: (&str, &str) = ("YAKS_GROUPCACHE_LEASE_TTL_MS", "60000");
 const LOOK: Duration = Duration::from_millis(100);
 
 fn with(settings: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -20,10 +22,14 @@ fn with(settings: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'stati
 
 /// What the metadata of this broker says: id and port of every broker.
 async fn brokers(address: &str) -> Result<Vec<(i32, u16)>, String> {
+    brokers_within(address, LONG).await
+}
+
+async fn brokers_within(address: &str, time: Duration) -> Result<Vec<(i32, u16)>, String> {
     let address = address.to_owned();
     blocking(move || {
         let consumer: BaseConsumer = client(&address, &[]).create().expect("a client");
-        let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).map_err(|error| error.to_string())?;
+        let metadata = consumer.fetch_metadata(None, time).map_err(|error| error.to_string())?;
         Ok(metadata.brokers().iter().map(|broker| (broker.id(), broker.port() as u16)).collect())
     })
     .await
@@ -51,19 +57,22 @@ const LIVE: &str = "SELECT count(*) FROM agents WHERE expires_at > clock_timesta
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_agent_does_not_act_under_an_id_that_another_has() {
     let services = Services::start().await;
-    let a = Broker::agent(&services, &with(&[("YAKS_FLUSH_INTERVAL_MS", "1500")]));
+    let a = Broker::agent(&services, &with(&[("YAKS_FLUSH_INTERVAL_MS", "4000"), ("YAKS_METRICS_PORT", "0")]));
     create_topic(&a.address, "t", 1).await;
     assert_eq!(brokers(&a.address).await, Ok(vec![(0, a.port())]));
     let mut connected = tokio::net::TcpStream::connect(&a.address).await.expect("connected");
     // A record that was taken and not written when the process stands still.
     let to_a = producer(&a.address, &[("enable.idempotence", "true"), ("linger.ms", "0")]);
     let sending = tokio::spawn(async move { send(&to_a, "t", 0, "before").await });
-    sleep(Duration::from_millis(700)).await;
+    eventually("the record is taken", || async { metric(&a, "yaks_buffer_bytes") > 0 }).await;
+    let taken = Instant::now();
     signal(a.pid(), "STOP");
     eventually("the lease ends", || async { number(&services, LIVE).await == 0 }).await;
-    let b = Broker::agent(&services, &with(&[("YAKS_METRICS_PORT", "0")]));
+    let b = Broker::agent(&services, &[NO_END, ("YAKS_METRICS_PORT", "0")]);
     assert_eq!(brokers(&b.address).await, Ok(vec![(0, b.port())]), "the id is free by Postgres' clock");
 
+    // It is to write the record the moment it goes on.
+    sleep_until(taken + Duration::from_secs(4)).await;
     signal(a.pid(), "CONT");
     assert!(matches!(timeout(LONG, connected.read(&mut [0])).await, Ok(Ok(0) | Err(_))), "who was connected is cut off");
     let expected = vec![(0, b.port()), (1, a.port())];
@@ -90,8 +99,13 @@ async fn a_paused_agent_whose_fixed_id_is_taken_ends_with_an_error() {
     let mut a = Broker::agent(&services, &with(&[("YAKS_NODE_ID", "5")]));
     signal(a.pid(), "STOP");
     eventually("the lease ends", || async { number(&services, LIVE).await == 0 }).await;
-    let b = Broker::agent(&services, &with(&[("YAKS_NODE_ID", "5")]));
+    let b = Broker::agent(&services, &[NO_END, ("YAKS_NODE_ID", "5")]);
     signal(a.pid(), "CONT");
+    let began = Instant::now();
+    while a.ended().is_none() {
+        assert!(began.elapsed() < LONG, "it goes on: {}", a.log());
+        sleep(LOOK).await;
+    }
     let (status, log) = blocking(move || (a.wait(), a.log())).await;
     assert!(!status.success() && log.contains("the node id was taken by another agent"), "{log}");
     eventually("the other one serves", || async { brokers(&b.address).await == Ok(vec![(5, b.port())]) }).await;
@@ -111,7 +125,7 @@ async fn an_outage_longer_than_a_lease_is_survived() {
         tokio::spawn(async move { send(&producer, "t", 0, "meanwhile").await })
     };
     eventually("it stops serving", || async { a.log().contains("no client is served") }).await;
-    assert!(brokers(&a.address).await.is_err(), "nobody is served");
+    assert!(brokers_within(&a.address, Duration::from_secs(5)).await.is_err(), "nobody is served");
     services.open_database().await;
     assert_eq!(sending.await.expect("acknowledged").1, 1);
     assert_eq!(brokers(&a.address).await, Ok(vec![(3, a.port())]));
@@ -127,13 +141,13 @@ async fn a_balanced_address_keeps_its_id() {
     let services = Services::start().await;
     let balancer = Balancer::start().await;
     let port = balancer.port.to_string();
-    let settings: Vec<(&str, &str)> = LEASES.iter().copied().chain([("YAKS_ADVERTISED_PORT", port.as_str())]).collect();
+    let settings = [("YAKS_ADVERTISED_PORT", port.as_str())];
     let (mut a, b) = (Broker::agent(&services, &settings), Broker::agent(&services, &settings));
-    let direct = Broker::agent(&services, &with(&[]));
+    let direct = Broker::agent(&services, &[]);
     let expected = vec![(0, balancer.port), (2, direct.port())];
     assert_eq!(brokers(&direct.address).await, Ok(expected.clone()));
     assert!(a.terminate().success());
-    let other = Broker::agent(&services, &with(&[]));
+    let other = Broker::agent(&services, &[]);
     let expected: Vec<_> = expected.into_iter().chain([(3, other.port())]).collect();
     eventually("all say so", || async { brokers(&b.address).await == Ok(expected.clone()) }).await;
 }
@@ -168,11 +182,13 @@ async fn who_joins_gets_its_share() {
             send(&producers[partition % 4], "t", partition as i32, "before").await;
             sent += 1;
         }
+        // Whoever is ended before it is there comes back to both.
+        balancer.balance(Vec::new());
         let b = Broker::agent(&services, &settings);
         balancer.balance(vec![a.address.clone(), b.address.clone()]);
         let joined = Instant::now();
         while number(&services, "SELECT count(*) FROM objects WHERE node = 1").await == 0 {
-            assert!(joined.elapsed() < Duration::from_secs(30), "it has got nothing: {}", a.log());
+            assert!(joined.elapsed() < LONG, "it has got nothing: {}", a.log());
             for partition in 0..12 {
                 send(&producers[partition % 4], "t", partition as i32, "after").await;
                 sent += 1;

@@ -148,7 +148,7 @@ async fn lengthen_session(group: &Group) {
 /// Two groups of the same program while all partitions are produced to. Every record is read, and no commit goes back.
 pub async fn live(brokers: &str, name: &str, program: Program) {
     let moving = Group::of(brokers, name);
-    let standing = Group { name: format!("{name}-static"), session: Duration::from_secs(20), ..moving.clone() };
+    let standing = Group { name: format!("{name}-static"), session: Duration::from_secs(40), ..moving.clone() };
     let load = Load::start(&moving).await;
     lengthen_session(&standing).await;
     let (one, other) = (moving.clone(), standing);

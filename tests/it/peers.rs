@@ -33,7 +33,7 @@ impl Rack {
         let port = balancer.port.to_string();
         let common = [
             // How long a machine with too few processors lets a peer wait is not what is judged here.
-            ("YAKS_GROUPCACHE_DEADLINE_MS", "2000"),
+            ("YAKS_GROUPCACHE_DEADLINE_MS", "20000"),
             ("YAKS_ADVERTISED_PORT", port.as_str()),
             ("YAKS_METRICS_PORT", "0"),
             ("YAKS_GROUPCACHE_ENABLED", "true"),

@@ -89,9 +89,9 @@ async fn late_services_are_waited_for() {
     let (starting, opening) = (Arc::clone(&services), Arc::clone(&services));
     let broker = tokio::spawn(blocking(move || Broker::agent(&starting, &[])));
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
         opening.open_database().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
         opening.s3.faults.heal();
     });
     let broker = broker.await.expect("started");
@@ -116,7 +116,7 @@ async fn a_start_that_waits_can_be_told_to_stop() {
     let told = Instant::now();
     signal(agent.id(), "TERM");
     let status = blocking(move || agent.wait().expect("reaped")).await;
-    assert!(status.success() && told.elapsed() < Duration::from_secs(10), "{status} after {:?}", told.elapsed());
+    assert!(status.success() && told.elapsed() < Duration::from_secs(30), "{status} after {:?}", told.elapsed());
 }
 
 #[test]

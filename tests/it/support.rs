@@ -99,7 +99,6 @@ impl Broker {
     }
 
     /// How it ended, if it has.
-    #[allow(dead_code, reason = "only the cluster tests need it")]
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child")
     }

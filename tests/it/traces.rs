@@ -68,7 +68,8 @@ const PARTS: [&str; 6] = ["wait", "flush", "put", "commit", "materialize", "roun
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_follows_a_produce_from_its_request_to_its_offset() {
     let (services, mut collector) = (Services::start().await, Collector::start().await);
-    let settings = [("YAKS_OTEL_TRACES_ENDPOINT", collector.endpoint.as_str())];
+    // No round but the one that the commit asks for.
+    let settings = [("YAKS_OTEL_TRACES_ENDPOINT", collector.endpoint.as_str()), ("YAKS_MATERIALIZE_INTERVAL_MS", "60000")];
     let broker = Broker::agent(&services, &settings);
     create_topic(&broker.address, "t", 1).await;
     assert_eq!(send(&producer(&broker.address, &[]), "t", 0, "hello").await, (0, 0));

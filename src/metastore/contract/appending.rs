@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Backend;
-use super::scene::{append, at, object, plain, round, single, topic, verdicts, whole_log};
+use super::scene::{WRITER, append, at, object, plain, round, single, topic, verdicts, whole_log};
 use crate::metastore::{PendingEvents, WriteEvent};
 use crate::types::TopicPartition;
 
@@ -42,7 +42,7 @@ pub(super) async fn an_object_has_one_event(backend: &dyn Backend) {
     assert_eq!(metastore.pending_events().await.expect("counted").count, 2);
     // From many sides at once, as retries after an unknown outcome may come.
     let other = backend.another().await;
-    let (a, b) = tokio::join!(other.append(std::slice::from_ref(&second)), metastore.append(std::slice::from_ref(&second)));
+    let (a, b) = tokio::join!(other.append(std::slice::from_ref(&second), WRITER), metastore.append(std::slice::from_ref(&second), WRITER));
     a.and(b).expect("appended");
     assert_eq!(round(&metastore).await.events, 2);
     assert_eq!(whole_log(&metastore, log).await.len(), 2);

@@ -155,7 +155,7 @@ pub(super) async fn who_is_forgotten_stays_forgotten(backend: &dyn Backend) {
 
 pub(super) async fn after_a_lapse_everybody_has_a_new_session(backend: &dyn Backend) {
     let metastore = backend.metastore();
-    let renew = vec![(member("a"), SHORT)];
+    let renew = vec![(member("a"), SHORT * 5)];
     store(&*metastore, "g", GroupVersion::NONE, &GroupChange { renew, ..change("one") }).await;
     eventually(backend, "a session ends", || async { !sweep(&*metastore).await.silent.is_empty() }).await;
     // Nobody swept for longer than that.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Backend;
-use super::scene::eventually;
-use crate::metastore::{Agent, LeaseOutcome, PeerSecrets};
-use crate::types::NodeId;
+use super::scene::{WRITER, append, eventually, plain, round, single, topic};
+use crate::metastore::{Agent, LeaseOutcome, MetaError, PeerSecrets};
+use crate::types::{NodeId, TopicPartition};
 
 const LONG: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(200);
@@ -68,13 +68,15 @@ pub(super) async fn a_wanted_id_may_be_held(backend: &dyn Backend) {
 
 pub(super) async fn leases_end(backend: &dyn Backend) {
     let metastore = backend.metastore();
-    assert_eq!(metastore.acquire_lease(None, &agent(1), SHORT).await.expect("leased"), granted(1, 0));
+    assert_eq!(metastore.acquire_lease(None, &agent(1), LONG).await.expect("leased"), granted(1, 0));
     assert_eq!(metastore.acquire_lease(None, &agent(2), LONG).await.expect("leased"), granted(2, 1));
+    assert!(metastore.renew_lease(NodeId(0), [1; 16], SHORT).await.expect("renewed"));
     eventually(backend, "the lease ends", || async { metastore.live_agents().await.expect("agents") == [holding(2, 1)] }).await;
     // Nobody took it meanwhile, but somebody may have taken what goes with it: it is acquired again.
     assert!(!metastore.renew_lease(NodeId(0), [1; 16], SHORT).await.expect("answered"));
-    assert_eq!(metastore.acquire_lease(Some(NodeId(0)), &agent(1), SHORT).await.expect("leased"), granted(1, 0));
+    assert_eq!(metastore.acquire_lease(Some(NodeId(0)), &agent(1), LONG).await.expect("leased"), granted(1, 0));
     assert_eq!(metastore.live_agents().await.expect("agents").len(), 2);
+    assert!(metastore.renew_lease(NodeId(0), [1; 16], SHORT).await.expect("renewed"));
     eventually(backend, "the lease ends again", || async { metastore.live_agents().await.expect("agents").len() == 1 }).await;
     assert_eq!(metastore.acquire_lease(None, &agent(3), LONG).await.expect("leased"), granted(3, 0));
 }
@@ -82,7 +84,7 @@ pub(super) async fn leases_end(backend: &dyn Backend) {
 pub(super) async fn a_lost_lease_is_not_renewed(backend: &dyn Backend) {
     let metastore = backend.metastore();
     assert!(!metastore.renew_lease(NodeId(0), [1; 16], LONG).await.expect("answered"));
-    metastore.acquire_lease(None, &agent(1), SHORT).await.expect("leased");
+    metastore.acquire_lease(None, &agent(1), LONG).await.expect("leased");
     assert!(metastore.renew_lease(NodeId(0), [1; 16], LONG).await.expect("renewed"));
     assert!(metastore.renew_lease(NodeId(0), [1; 16], SHORT).await.expect("renewed"));
     eventually(backend, "another takes it", || async {
@@ -92,6 +94,22 @@ pub(super) async fn a_lost_lease_is_not_renewed(backend: &dyn Backend) {
     assert!(!metastore.renew_lease(NodeId(0), [1; 16], LONG).await.expect("answered"));
     metastore.release_lease(NodeId(0), [1; 16]).await.expect("nothing to release");
     assert_eq!(metastore.live_agents().await.expect("agents"), [holding(2, 0)]);
+}
+
+/// However late it begins to.
+pub(super) async fn who_has_lost_its_id_does_not_write_under_it(backend: &dyn Backend) {
+    let (here, there) = (backend.metastore(), backend.another().await);
+    let log = TopicPartition::new(topic(&here, 1, 1).await, 0);
+    let (mine, more) = (single(1, log, plain(1)), single(2, log, plain(1)));
+    assert_eq!(there.acquire_lease(Some(mine.node), &agent(2), LONG).await.expect("leased"), granted(2, mine.node.0));
+    for events in [vec![mine.clone()], vec![mine.clone(), more.clone()]] {
+        assert!(matches!(here.append(&events, WRITER).await, Err(MetaError::Unavailable(_))));
+    }
+    assert_eq!(here.find_events(&[mine.object, more.object]).await.expect("found"), []);
+    there.append(&[more], [2; 16]).await.expect("its own id");
+    there.release_lease(mine.node, [2; 16]).await.expect("released");
+    append(&here, &[mine]).await;
+    assert_eq!(round(&here).await.events, 2);
 }
 
 pub(super) async fn two_agents_never_share_an_id(backend: &dyn Backend) {

@@ -228,7 +228,7 @@ contract! {
         after_a_lapse_everybody_has_a_new_session, a_group_that_is_due_is_found, a_beat_tells_of_new_versions, groups_are_listed,
         a_deleted_group_is_gone, offsets_are_deleted, offsets_of_groups_without_members_expire, groups_are_announced;
     leases: the_lowest_free_id_is_leased, a_wanted_id_may_be_held, leases_end, a_lost_lease_is_not_renewed,
-        two_agents_never_share_an_id, an_address_keeps_its_broker_id, the_first_cluster_id_stays,
+        who_has_lost_its_id_does_not_write_under_it, two_agents_never_share_an_id, an_address_keeps_its_broker_id, the_first_cluster_id_stays,
         peer_secrets_are_made_once_and_rotated, producer_ids_are_unique;
     scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
     model: random_scripts;

@@ -104,8 +104,11 @@ pub(in crate::metastore) fn single(number: u32, log: TopicPartition, batch: Batc
     event(number, [(log, vec![batch])])
 }
 
+/// The instance that appends.
+pub(in crate::metastore) const WRITER: [u8; 16] = [1; 16];
+
 pub(in crate::metastore) async fn append(metastore: &Arc<dyn Metastore>, events: &[WriteEvent]) {
-    metastore.append(events).await.expect("appended");
+    metastore.append(events, WRITER).await.expect("appended");
 }
 
 /// A round that nobody disturbs.

@@ -6,16 +6,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{MemoryMetastore, State};
+use crate::metastore::leases::id_was_taken;
 use crate::metastore::round::{INDEX_BYTES, Taken, due_in, pending_event, report};
 use crate::metastore::{Change, Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, RoundReport, SegmentQuery, WriteEvent};
 use crate::partition::{Decisions, ObjectVerdict, Snapshot, touched};
-use crate::types::{Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicPartition};
+use crate::types::{Head, NodeId, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicPartition};
 
 #[async_trait]
 impl Log for MemoryMetastore {
-    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
         let now = self.clock.now();
         let mut state = self.state();
+        let is_taken = |node: &NodeId| state.agents.get(node).is_some_and(|(agent, until)| agent.instance != writer && *until > now);
+        if let Some(node) = events.iter().map(|event| event.node).find(is_taken) {
+            return Err(id_was_taken(node));
+        }
         for event in events {
             if !state.has_event(event.object) {
                 let number = state.number();

@@ -9,14 +9,15 @@ use sqlx::postgres::PgRow;
 use super::errors::{Failure, committing, reading};
 use super::session::Session;
 use super::{PostgresMetastore, rows};
+use crate::metastore::leases::id_was_taken;
 use crate::metastore::round::decode_verdict;
-use crate::metastore::{Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
+use crate::metastore::{Decide, Log, LogView, MetaError, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::partition::ObjectVerdict;
 use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
 
 #[async_trait]
 impl Log for PostgresMetastore {
-    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
         // One statement, no explicit transaction: an event costs one round trip. Two appends of one object at the same time can both get past
         // the look into `objects`, if a round comes in between; the round that takes the second drops it.
         let insert = sqlx::query(
@@ -25,13 +26,23 @@ impl Log for PostgresMetastore {
              FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS e (object_id, node, object_bytes, body, position) \
              WHERE NOT EXISTS (SELECT FROM objects o WHERE o.object_id = e.object_id) \
              AND NOT EXISTS (SELECT FROM set_aside_events s WHERE s.object_id = e.object_id) \
+             AND NOT EXISTS (SELECT FROM agents a WHERE a.node = ANY($2) AND a.instance <> $5 AND a.expires_at > statement_timestamp()) \
              ORDER BY e.position ON CONFLICT (object_id) DO NOTHING",
         );
         let insert = insert.bind(events.iter().map(|e| rows::uuid(e.object.0)).collect::<Vec<_>>());
         let insert = insert.bind(events.iter().map(|e| e.node.0).collect::<Vec<_>>());
         let insert = insert.bind(events.iter().map(|e| e.object_bytes.cast_signed()).collect::<Vec<_>>());
-        let insert = insert.bind(events.iter().map(|e| &*e.index).collect::<Vec<&[u8]>>());
-        self.session().await?.execute(insert).await.map(drop).map_err(committing)
+        let insert = insert.bind(events.iter().map(|e| &*e.index).collect::<Vec<&[u8]>>()).bind(rows::uuid(writer));
+        if self.session().await?.execute(insert).await.map_err(committing)? == events.len() as u64 {
+            return Ok(());
+        }
+        // Those that were not inserted were there already, or the id is another's.
+        let objects: Vec<ObjectId> = events.iter().map(|e| e.object).collect();
+        let found = self.find_events(&objects).await.map_err(|error| MetaError::Indeterminate(error.to_string()))?;
+        match events.iter().find(|event| !found.contains(&event.object)) {
+            Some(event) => Err(id_was_taken(event.node)),
+            None => Ok(()),
+        }
     }
 
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {

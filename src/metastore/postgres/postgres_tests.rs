@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::*;
 use crate::metastore::contract::Postgres;
-use crate::metastore::contract::scene::{append, at, object, plain, round, single, topic, verdicts, whole_log};
+use crate::metastore::contract::scene::{WRITER, append, at, object, plain, round, single, topic, verdicts, whole_log};
 use crate::metastore::{Log as _, MetaError, Round};
 use crate::types::TopicPartition;
 
@@ -64,11 +64,11 @@ async fn a_lock_whose_holder_hangs_is_given_back() {
     let postgres = Postgres::fresh().await;
     let metastore = Arc::clone(&postgres.metastore);
     let mut cut_off = beside(&postgres).await;
-    // The settings of every session of ours, in short.
-    execute(&mut cut_off, "SET idle_in_transaction_session_timeout = 300").await;
     execute(&mut cut_off, "BEGIN; SELECT only_row FROM materializer FOR UPDATE").await;
     let busy = metastore.run_round(crate::metastore::contract::scene::LIMITS, &crate::metastore::contract::scene::rules()).await;
     assert!(matches!(busy, Ok(Round::Busy)));
+    // The setting of every session of ours, in short.
+    execute(&mut cut_off, "SET idle_in_transaction_session_timeout = 300").await;
     let mut rounds = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..500 {
         rounds.tick().await;
@@ -145,7 +145,7 @@ async fn nothing_fails_before_it_is_asked_and_then_it_says_why() {
     let metastore = PostgresMetastore::new(config, &Tasks::new());
     let MetaError::Unavailable(why) = metastore.check().await.expect_err("nobody listens") else { panic!("it may come up") };
     assert!(why.contains("refused"), "{why}");
-    assert!(matches!(metastore.append(&[]).await, Err(MetaError::Unavailable(_))));
+    assert!(matches!(metastore.append(&[], WRITER).await, Err(MetaError::Unavailable(_))));
     assert!(!format!("{metastore:?} {}", metastore.describe()).contains("secret-password"));
 }
 
@@ -207,12 +207,12 @@ async fn a_connection_lost_around_a_commit_is_perhaps() {
     let event = single(1, log, plain(1));
     let appending = tokio::spawn({
         let (metastore, event) = (Arc::clone(&metastore), event.clone());
-        async move { metastore.append(&[event]).await }
+        async move { metastore.append(&[event], WRITER).await }
     });
     let mut killer = beside(&postgres).await;
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO write_events%' \
                 AND wait_event_type = 'Lock' AND datname = current_database()";
-    while sqlx::raw_sql(kill).fetch_all(&mut killer).await.expect("executed").is_empty() {
+    while !appending.is_finished() && sqlx::raw_sql(kill).fetch_all(&mut killer).await.expect("executed").is_empty() {
         tokio::task::yield_now().await;
     }
     let outcome = appending.await.expect("joined");

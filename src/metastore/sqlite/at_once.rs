@@ -4,6 +4,7 @@
 //! is appended, by the same rule, and stored by the same statement. That is one sync of the file instead of two. What is unusual (events that wait,
 //! parked batches, a repeated append) goes the usual way: appended first, decided by a round.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,7 @@ use super::round::snapshot;
 use super::round_store::store_fresh;
 use crate::metastore::round::{INDEX_BYTES, Taken, pending_event, report, together};
 use crate::metastore::{Decide, MetaError, Result, RoundReport, WriteEvent};
-use crate::types::Timestamp;
+use crate::types::{ObjectId, Timestamp};
 
 /// The rule, and what was decided by it and not told yet.
 pub(super) struct AtOnce {
@@ -50,6 +51,10 @@ impl AtOnce {
     pub(super) async fn append(&self, connection: &mut SqliteConnection, events: &[WriteEvent], now: Timestamp) -> Result<bool> {
         let bytes: u64 = events.iter().map(|event| event.index.len() as u64).sum();
         if !self.settled.load(Ordering::Acquire) || bytes > INDEX_BYTES {
+            return Ok(false);
+        }
+        let objects: BTreeSet<ObjectId> = events.iter().map(|event| event.object).collect();
+        if objects.len() < events.len() {
             return Ok(false);
         }
         let pending = events.iter().map(|event| pending_event(event.object, event.object_bytes, &event.index)).collect();

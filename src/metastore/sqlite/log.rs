@@ -1,21 +1,22 @@
 //! Write events, segments and heads in SQLite. Rounds are in `round`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Row as _, Sqlite};
+use sqlx::{Row as _, Sqlite, SqliteConnection};
 
 use super::connect::{begin, commit};
 use super::errors::{committing, reading};
 use super::json::Rows;
 use super::{SqliteMetastore, rows};
+use crate::metastore::leases::id_was_taken;
 use crate::metastore::round::decode_verdict;
 use crate::metastore::{Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
 use crate::partition::ObjectVerdict;
-use crate::types::{Head, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
+use crate::types::{Head, NodeId, ObjectId, ProducerId, Segment, Timestamp, TopicPartition};
 
 /// Two probes a query: one for the last row wanted, one to read up to it. An OFFSET cannot differ between queries, so the largest one serves all;
 /// [`views`] cuts.
@@ -37,23 +38,36 @@ fn insert(event: &WriteEvent, now: Timestamp) -> Query<'_, Sqlite, SqliteArgumen
     insert.bind(&*event.index).bind(now.0)
 }
 
+/// The first of the events' node ids whose lease another instance holds.
+async fn taken_id(connection: &mut SqliteConnection, events: &[WriteEvent], writer: [u8; 16], now: Timestamp) -> Result<Option<NodeId>> {
+    let find = sqlx::query("SELECT node FROM agents WHERE instance <> ?1 AND expires_at > ?2").bind(writer.to_vec()).bind(now.0);
+    let others = find.fetch_all(connection).await.map_err(reading)?;
+    let others: BTreeSet<i32> = others.iter().map(|row| row.try_get("node")).collect::<sqlx::Result<_>>().map_err(reading)?;
+    Ok(events.iter().map(|event| event.node).find(|node| others.contains(&node.0)))
+}
+
 #[async_trait]
 impl Log for SqliteMetastore {
-    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
-        let mut writer = self.writer().await?;
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
+        let mut connection = self.writer().await?;
         let now = self.clock.now();
         if let Some(at_once) = &self.at_once
-            && at_once.append(&mut writer, events, now).await?
+            // Then one process has the log for itself: nobody else can have its id.
+            && at_once.append(&mut connection, events, now).await?
         {
             return Ok(());
+        }
+        // Who holds the writing connection is alone: no lease is given between this and the insert.
+        if let Some(node) = taken_id(&mut connection, events, writer, now).await? {
+            return Err(id_was_taken(node));
         }
         self.settle(false);
         if let [event] = events {
             // A statement is a transaction, too.
-            insert(event, now).execute(&mut *writer).await.map_err(committing)?;
+            insert(event, now).execute(&mut *connection).await.map_err(committing)?;
             return Ok(());
         }
-        let mut transaction = begin(&mut writer).await?;
+        let mut transaction = begin(&mut connection).await?;
         for event in events {
             insert(event, now).execute(&mut *transaction).await.map_err(reading)?;
         }

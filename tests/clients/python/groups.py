@@ -7,6 +7,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from member import poll
 from trial import expect, unique
 
 PARTITIONS = 6
@@ -87,7 +88,7 @@ class Member:
 
     def _poll(self):
         while not self._stopping:
-            for batch in self._consumer.poll(100).values():
+            for batch in poll(self._consumer).values():
                 self.values |= {record.value for record in batch}
             self.owned = set(self._consumer.assignment())
         self._consumer.close()

@@ -92,33 +92,33 @@ impl Link {
     }
 
     /// The statement is on its way when its connection breaks.
-    fn append_late(&self, events: &[WriteEvent]) -> Result<()> {
+    fn append_late(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
         self.world.sights.saw(Sight::CommitLate, 1);
         let (metastore, events, wait) = (Arc::clone(&self.world.metastore), events.to_vec(), self.dice.millis(0, 4_000));
         self.world.tasks.spawn("late append", async move {
             tokio::time::sleep(wait).await;
-            let _ = metastore.append(&events).await;
+            let _ = metastore.append(&events, writer).await;
         });
         Err(MetaError::Indeterminate("the connection broke".to_owned()))
     }
 
-    async fn append_withholding(&self, events: &[WriteEvent]) -> Result<()> {
+    async fn append_withholding(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
         let withheld = std::mem::take(&mut *self.withheld.lock().unwrap_or_else(PoisonError::into_inner));
         if withheld.is_empty() && self.sabotaged(Sabotage::CommitOutOfOrder, 50) {
             *self.withheld.lock().unwrap_or_else(PoisonError::into_inner) = events.to_vec();
             return Ok(());
         }
-        self.flaky.append(events).await?;
-        if withheld.is_empty() { Ok(()) } else { self.world.metastore.append(&withheld).await }
+        self.flaky.append(events, writer).await?;
+        if withheld.is_empty() { Ok(()) } else { self.world.metastore.append(&withheld, writer).await }
     }
 
-    async fn append_twice(&self, events: &[WriteEvent]) {
+    async fn append_twice(&self, events: &[WriteEvent], writer: [u8; 16]) {
         for event in events {
             let twin = WriteEvent { object: self.dice.ids().object(), ..event.clone() };
             let all = ByteRange { start: 0, len: event.object_bytes };
             let pieces = self.world.store.get_range(event.object, all).await.expect("it was put");
             self.world.store.put(twin.object, ObjectBody::new(pieces)).await.expect("memory");
-            self.world.metastore.append(&[twin]).await.expect("memory");
+            self.world.metastore.append(&[twin], writer).await.expect("memory");
         }
     }
 
@@ -169,17 +169,17 @@ impl Link {
 
 #[async_trait]
 impl Log for Link {
-    async fn append(&self, events: &[WriteEvent]) -> Result<()> {
+    async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
         self.gate.pass().await;
         if self.dice.chance(self.odds().late) {
-            return self.append_late(events);
+            return self.append_late(events, writer);
         }
         if self.sabotaged(Sabotage::CommitLost, 50) {
             return Ok(());
         }
-        let mut result = self.append_withholding(events).await;
+        let mut result = self.append_withholding(events, writer).await;
         if result.is_ok() && self.sabotaged(Sabotage::CommitTwice, 50) {
-            self.append_twice(events).await;
+            self.append_twice(events, writer).await;
         }
         if self.world.sabotage == Sabotage::BlindFaith && result.is_err() {
             result = Ok(());
