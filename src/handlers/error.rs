@@ -125,6 +125,8 @@ pub(super) fn produce(named_by: NamedBy, error: &ProduceError) -> ResponseError 
     match error {
         ProduceError::Rejected(RejectReason::UnknownLog) => named_by.unknown(),
         ProduceError::Rejected(RejectReason::OutOfOrderSequence) => ResponseError::OutOfOrderSequenceNumber,
+        // Retriable, and known not to be in the log: clients send it again, in the same epoch, behind what is missing.
+        ProduceError::Rejected(RejectReason::MissingPredecessor) => ResponseError::NotEnoughReplicas,
         ProduceError::Rejected(RejectReason::Fenced) => ResponseError::InvalidProducerEpoch,
         // Clients take it for success, which it is.
         ProduceError::Rejected(RejectReason::DuplicateSequence) => ResponseError::DuplicateSequenceNumber,

@@ -152,11 +152,20 @@ impl Decider {
         let of_log =
             self.waiting.range((placed.log, crate::types::ProducerId(i64::MIN))..=(placed.log, crate::types::ProducerId(i64::MAX)));
         if of_log.map(|(_, list)| list.len()).sum::<usize>() >= self.rules.max_parked {
-            self.note(&placed, BatchVerdict::Rejected(RejectReason::OutOfOrderSequence));
+            self.note(&placed, BatchVerdict::Rejected(self.gap(&placed, stamp)));
             return;
         }
         let waiting = Waiting { placed, deadline: self.now.plus(self.rules.park_for), stored: false };
         self.waiting.entry((placed.log, stamp.id)).or_default().push(waiting);
+    }
+
+    /// Why a batch that came ahead is refused. After OUT_OF_ORDER_SEQUENCE_NUMBER librdkafka begins a new epoch for all partitions, and repeats under it what
+    /// other logs hold already and had not been acknowledged (confluentinc/librdkafka issue 4953). Only an epoch that does not begin at 0 is a mistake for good.
+    fn gap(&self, placed: &Placed, stamp: &ProducerStamp) -> RejectReason {
+        match self.producers.get(&(placed.log, stamp.id)) {
+            Some(state) if state.epoch != stamp.epoch => RejectReason::OutOfOrderSequence,
+            Some(_) | None => RejectReason::MissingPredecessor,
+        }
     }
 
     /// Settles a batch that need not wait (any longer): an early one is refused, unless nothing is known of its producer, which
@@ -173,7 +182,8 @@ impl Decider {
             }
             Admission::Duplicate(base_offset) => BatchVerdict::Duplicate { base_offset },
             Admission::OldDuplicate => BatchVerdict::Rejected(RejectReason::DuplicateSequence),
-            Admission::Early | Admission::TooLate => BatchVerdict::Rejected(RejectReason::OutOfOrderSequence),
+            Admission::Early => BatchVerdict::Rejected(self.gap(placed, stamp)),
+            Admission::TooLate => BatchVerdict::Rejected(RejectReason::OutOfOrderSequence),
             Admission::Fenced => BatchVerdict::Rejected(RejectReason::Fenced),
         };
         self.note(placed, verdict);

@@ -137,7 +137,7 @@ fn waiting_ends_at_the_deadline() {
     assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Parked);
     store.now = Timestamp(100);
     store.round(vec![]);
-    assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Rejected(RejectReason::OutOfOrderSequence));
+    assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Rejected(RejectReason::MissingPredecessor));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn parking_is_bounded() {
     store.round(vec![event(1, vec![(0, vec![stamped(7, 0, 0, 1)])])]);
     store.round(vec![event(2, vec![(0, (0..11).map(|i| stamped(7, 0, 5 + i, 1)).collect())])]);
     assert_eq!(store.parked.len(), 10);
-    assert_eq!(store.verdict(2, 0, 10), BatchVerdict::Rejected(RejectReason::OutOfOrderSequence));
+    assert_eq!(store.verdict(2, 0, 10), BatchVerdict::Rejected(RejectReason::MissingPredecessor));
 }
 
 #[test]
@@ -236,5 +236,61 @@ proptest! {
             prop_assert_eq!(stamp.base_sequence.0, seen[stamp.id.0 as usize]);
             seen[stamp.id.0 as usize] += batch.record_count as i32;
         }
+    }
+}
+
+#[test]
+fn a_new_epoch_that_does_not_begin_at_zero_is_out_of_order() {
+    let mut store = Store::with_partitions(1);
+    store.round(vec![event(1, vec![(0, vec![stamped(7, 0, 0, 1)])]), event(2, vec![(0, vec![stamped(7, 1, 4, 1)])])]);
+    store.now = Timestamp(100);
+    store.round(vec![]);
+    assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Rejected(RejectReason::OutOfOrderSequence));
+}
+
+proptest! {
+    /// Some batches are refused before they take a place, those behind them arrive, in any order; their producer sends all again, in order, when all are answered.
+    #[test]
+    fn a_gap_is_not_for_good_and_heals_when_all_is_sent_again(
+        counts in prop::collection::vec(1u32..4, 2..20),
+        arrives in prop::collection::vec(any::<bool>(), 20),
+        shuffle in prop::collection::vec(0usize..6, 20),
+    ) {
+        let mut next = 0;
+        let batch = |count: &u32| {
+            let batch = stamped(7, 0, next, *count);
+            next += *count as i32;
+            batch
+        };
+        let batches: Vec<_> = counts.iter().map(batch).collect();
+        let mut store = Store::with_partitions(1);
+        store.round(vec![event(0, vec![(0, vec![batches[0]])])]);
+        let mut sent: Vec<usize> = (1..batches.len()).filter(|n| arrives[*n]).collect();
+        for i in 0..sent.len() {
+            let j = (i + shuffle[i]).min(sent.len() - 1);
+            sent.swap(i, j);
+        }
+        for n in &sent {
+            store.round(vec![event(*n as u8, vec![(0, vec![batches[*n]])])]);
+        }
+        store.now = Timestamp(200);
+        store.round(vec![]);
+        prop_assert!(store.parked.is_empty());
+        for n in &sent {
+            let verdict = store.verdict(*n as u8, 0, 0);
+            let expected = matches!(verdict, BatchVerdict::Accepted { .. } | BatchVerdict::Rejected(RejectReason::MissingPredecessor));
+            prop_assert!(expected, "{verdict:?}");
+        }
+        for n in 1..batches.len() {
+            let again = 100 + n as u8;
+            store.round(vec![event(again, vec![(0, vec![batches[n]])])]);
+            let verdict = store.verdict(again, 0, 0);
+            let is_there = matches!(
+                verdict,
+                BatchVerdict::Accepted { .. } | BatchVerdict::Duplicate { .. } | BatchVerdict::Rejected(RejectReason::DuplicateSequence)
+            );
+            prop_assert!(is_there, "{verdict:?}");
+        }
+        prop_assert_eq!(store.heads[&log(0)].high_watermark.0, i64::from(next));
     }
 }

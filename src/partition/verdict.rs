@@ -7,8 +7,10 @@ use crate::types::Offset;
 pub enum RejectReason {
     /// The topic or partition does not exist (any more).
     UnknownLog,
-    /// Its predecessors did not arrive in time.
+    /// Its sequence cannot be right, whatever else is still to come.
     OutOfOrderSequence,
+    /// Something before it in its epoch did not arrive in time, and may still be sent again. It is not in the log; sent again in order it will be.
+    MissingPredecessor,
     /// A newer epoch of the same producer id was seen.
     Fenced,
     /// A duplicate of a batch so old that its offset is forgotten. The record is in the log, once.
@@ -16,11 +18,12 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    const ALL: [(RejectReason, u8); 4] = [
+    const ALL: [(RejectReason, u8); 5] = [
         (RejectReason::UnknownLog, 16),
         (RejectReason::OutOfOrderSequence, 17),
         (RejectReason::Fenced, 18),
         (RejectReason::DuplicateSequence, 19),
+        (RejectReason::MissingPredecessor, 20),
     ];
 }
 

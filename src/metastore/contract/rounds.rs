@@ -177,7 +177,7 @@ pub(super) async fn waiting_ends_at_the_deadline(backend: &dyn Backend) {
             && verdicts(&metastore, 3).await != Some(vec![BatchVerdict::Parked])
     })
     .await;
-    assert_eq!(verdicts(&metastore, 2).await, Some(vec![BatchVerdict::Rejected(RejectReason::OutOfOrderSequence)]));
+    assert_eq!(verdicts(&metastore, 2).await, Some(vec![BatchVerdict::Rejected(RejectReason::MissingPredecessor)]));
     // Nothing was known of the other producer: it begins here.
     assert_eq!(verdicts(&metastore, 3).await, Some(vec![at(1)]));
     assert_eq!(round(&metastore).await.next_due, None);

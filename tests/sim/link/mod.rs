@@ -156,7 +156,7 @@ impl Link {
                 BatchVerdict::Accepted { .. } | BatchVerdict::Rejected(RejectReason::DuplicateSequence) => continue,
                 BatchVerdict::Duplicate { .. } => Sight::BatchDuplicate,
                 BatchVerdict::Parked => Sight::BatchParked,
-                BatchVerdict::Rejected(RejectReason::OutOfOrderSequence) => Sight::BatchOutOfOrder,
+                BatchVerdict::Rejected(RejectReason::OutOfOrderSequence | RejectReason::MissingPredecessor) => Sight::BatchOutOfOrder,
                 BatchVerdict::Rejected(RejectReason::Fenced) => Sight::BatchFenced,
                 BatchVerdict::Rejected(RejectReason::UnknownLog) => Sight::LogUnknown,
             };

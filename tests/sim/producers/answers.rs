@@ -88,7 +88,7 @@ impl Client {
                 self.world.broken(format!("{}: fenced, though nobody else has its producer id", self.name));
                 Next::StartOver
             }
-            RejectReason::OutOfOrderSequence => self.out_of_order(lane, span),
+            RejectReason::OutOfOrderSequence | RejectReason::MissingPredecessor => self.out_of_order(lane, span),
         }
     }
 
