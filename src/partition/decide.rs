@@ -159,8 +159,8 @@ impl Decider {
         self.waiting.entry((placed.log, stamp.id)).or_default().push(waiting);
     }
 
-    /// Why a batch that came ahead is refused. After OUT_OF_ORDER_SEQUENCE_NUMBER librdkafka begins a new epoch for all partitions, and repeats under it what
-    /// other logs hold already and had not been acknowledged (confluentinc/librdkafka issue 4953). Only an epoch that does not begin at 0 is a mistake for good.
+    /// Why a batch that came ahead is refused. After OUT_OF_ORDER_SEQUENCE_NUMBER librdkafka begins a new epoch for all partitions, and repeats under it
+    /// what other logs hold already and was not acknowledged (confluentinc/librdkafka issue 4953). Only an epoch that does not begin at 0 is wrong for good.
     fn gap(&self, placed: &Placed, stamp: &ProducerStamp) -> RejectReason {
         match self.producers.get(&(placed.log, stamp.id)) {
             Some(state) if state.epoch != stamp.epoch => RejectReason::OutOfOrderSequence,

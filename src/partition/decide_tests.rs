@@ -249,7 +249,8 @@ fn a_new_epoch_that_does_not_begin_at_zero_is_out_of_order() {
 }
 
 proptest! {
-    /// Some batches are refused before they take a place, those behind them arrive, in any order; their producer sends all again, in order, when all are answered.
+    /// Some batches are refused before they take a place, those behind them arrive, in any order. Their producer sends all again, in order, when all are
+    /// answered.
     #[test]
     fn a_gap_is_not_for_good_and_heals_when_all_is_sent_again(
         counts in prop::collection::vec(1u32..4, 2..20),
