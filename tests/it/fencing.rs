@@ -162,8 +162,7 @@ async fn a_killed_agent_has_its_fixed_id_again() {
     assert_eq!(brokers(&a.address).await, Ok(vec![(4, a.port())]));
 }
 
-/// Producers that are at rest with the agents they know find one that joins, without a restart, an error or a record lost; directly, and behind a balancer that
-/// gives connections in turn.
+/// Producers that are at rest with the agents they know find one that joins, without a restart, an error or a record lost; directly, and behind a balancer.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_gets_its_share() {
     for balanced in [false, true] {

@@ -311,27 +311,35 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
-/// A plain TCP balancer: each connection goes to the next agent.
+/// A plain TCP balancer: each connection goes to the agent with the fewest, as nginx.conf has it; among equals in turn.
 pub struct Balancer {
     pub port: u16,
-    agents: Arc<Mutex<Vec<String>>>,
+    agents: Arc<Mutex<Vec<Behind>>>,
+}
+
+/// An agent behind a balancer.
+#[derive(Clone)]
+struct Behind {
+    address: String,
+    gets_connections: bool,
+    /// One clone for each connection.
+    open: Arc<()>,
 }
 
 impl Balancer {
-    /// Connections wait until there are agents.
+    /// Connections are closed until there are agents.
     pub async fn start() -> Balancer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let agents: Arc<Mutex<Vec<String>>> = Arc::default();
+        let agents: Arc<Mutex<Vec<Behind>>> = Arc::default();
         let known = Arc::clone(&agents);
         tokio::spawn(async move {
-            let mut next = 0;
             while let Ok((mut client, _)) = listener.accept().await {
-                let agents = known.lock().expect("not poisoned").clone();
-                let Some(agent) = agents.get(next % agents.len().max(1)).cloned() else { continue };
-                next += 1;
+                let chosen = choose(&mut known.lock().expect("not poisoned"));
+                let Some(Behind { address, open, .. }) = chosen else { continue };
                 tokio::spawn(async move {
-                    if let Ok(mut agent) = tokio::net::TcpStream::connect(agent).await {
+                    let _open = open;
+                    if let Ok(mut agent) = tokio::net::TcpStream::connect(address).await {
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut agent).await;
                     }
                 });
@@ -340,7 +348,22 @@ impl Balancer {
         Balancer { port, agents }
     }
 
-    pub fn balance(&self, agents: Vec<String>) {
-        *self.agents.lock().expect("not poisoned") = agents;
+    pub fn balance(&self, addresses: Vec<String>) {
+        let mut agents = self.agents.lock().expect("not poisoned");
+        agents.iter_mut().for_each(|agent| agent.gets_connections = addresses.contains(&agent.address));
+        for address in addresses {
+            if agents.iter().all(|agent| agent.address != address) {
+                agents.push(Behind { address, gets_connections: true, open: Arc::default() });
+            }
+        }
     }
+}
+
+/// Who was chosen goes behind its equals.
+fn choose(agents: &mut Vec<Behind>) -> Option<Behind> {
+    let candidates = agents.iter().enumerate().filter(|(_, agent)| agent.gets_connections);
+    let (index, _) = candidates.min_by_key(|(_, agent)| Arc::strong_count(&agent.open))?;
+    let chosen = agents.remove(index);
+    agents.push(chosen.clone());
+    Some(chosen)
 }
