@@ -267,8 +267,8 @@ proptest! {
         let mut store = Store::with_partitions(1);
         store.round(vec![event(0, vec![(0, vec![batches[0]])])]);
         let mut sent: Vec<usize> = (1..batches.len()).filter(|n| arrives[*n]).collect();
-        for i in 0..sent.len() {
-            let j = (i + shuffle[i]).min(sent.len() - 1);
+        for (i, distance) in shuffle.into_iter().enumerate().take(sent.len()) {
+            let j = (i + distance).min(sent.len() - 1);
             sent.swap(i, j);
         }
         for n in &sent {
@@ -282,9 +282,8 @@ proptest! {
             let expected = matches!(verdict, BatchVerdict::Accepted { .. } | BatchVerdict::Rejected(RejectReason::MissingPredecessor));
             prop_assert!(expected, "{verdict:?}");
         }
-        for n in 1..batches.len() {
-            let again = 100 + n as u8;
-            store.round(vec![event(again, vec![(0, vec![batches[n]])])]);
+        for (again, batch) in (101..).zip(&batches[1..]) {
+            store.round(vec![event(again, vec![(0, vec![*batch])])]);
             let verdict = store.verdict(again, 0, 0);
             let is_there = matches!(
                 verdict,

@@ -338,10 +338,10 @@ impl Balancer {
                 let chosen = choose(&mut known.lock().expect("not poisoned"));
                 let Some(Behind { address, open, .. }) = chosen else { continue };
                 tokio::spawn(async move {
-                    let _open = open;
                     if let Ok(mut agent) = tokio::net::TcpStream::connect(address).await {
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut agent).await;
                     }
+                    drop(open);
                 });
             }
         });
