@@ -51,8 +51,8 @@ pub struct Server {
 pub struct Shedding(Parts);
 
 impl Shedding {
-    /// Ends a share of the connections (0 to 1), a few at a time over `over`, each [`When`] it is its time: what they have asked before is answered. May be
-    /// dropped.
+    /// Ends a share of the connections (0 to 1), a few at a time over `over`: then, or with their next request, as `when` says. What they have asked before is
+    /// answered. May be dropped.
     pub async fn shed(&self, share: f64, when: When, over: Duration) {
         let parts = self.0.take(share, when);
         for part in &parts {
