@@ -380,6 +380,8 @@ pub enum Flush {
     Success,
     S3Error,
     DbError,
+    /// Its object is durable, but it holds what follows a lost batch of an idempotent producer.
+    AfterLoss,
 }
 
 /// The write buffer and its flushes.
@@ -424,6 +426,7 @@ impl BufferMetrics {
             Flush::Success => "success",
             Flush::S3Error => "s3_error",
             Flush::DbError => "db_error",
+            Flush::AfterLoss => "after_loss",
         };
         self.flush.record(took.as_secs_f64(), &[KeyValue::new("status", status)]);
     }

@@ -33,14 +33,20 @@ pub(super) fn share_with_newcomers(membership: &Membership, shedding: Shedding, 
     });
 }
 
-/// The part of this agent's connections that is to end, and when. Behind the address of a newcomer a balancer gives what is ended to whoever has the
-/// least: its share is enough. Elsewhere no client knows of the newcomer: all are to look.
+/// The part of this agent's connections that is to end, and when. Behind the address of a newcomer a balancer deals anew what is ended. Elsewhere no
+/// client knows of the newcomer: all are to look.
 fn share(known: &Arc<Members>, now: &Arc<Members>) -> (f64, When) {
     let before: BTreeSet<[u8; 16]> = known.live.iter().map(|agent| agent.instance).collect();
     let is_new = |agent: &&Agent| !before.contains(&agent.instance) && agent.instance != now.me.instance;
     let (here, elsewhere): (Vec<&Agent>, Vec<&Agent>) = now.live.iter().filter(is_new).partition(|agent| agent.shares_address(&now.me));
     let together = now.live.iter().filter(|agent| agent.shares_address(&now.me)).count().max(1);
-    if elsewhere.is_empty() { (here.len() as f64 / together as f64, When::Now) } else { (1.0, When::Asked) }
+    if elsewhere.is_empty() { (dealt_anew(here.len() as f64 / together as f64), When::Now) } else { (1.0, When::Asked) }
+}
+
+/// What is ended so that newcomers get this share. A balancer that does not know how many connections each agent has (nginx after a reload, most in the
+/// clouds) deals what is ended among all alike: up to four agents, all must be dealt anew. In large clusters so many are not worth it.
+fn dealt_anew(share: f64) -> f64 {
+    (4.0 * share).min(1.0)
 }
 
 #[cfg(test)]
@@ -60,12 +66,19 @@ mod tests {
         for (now, expected, then) in [
             (vec![(1, "lb"), (2, "lb")], 0.0, When::Now),
             (vec![(1, "lb")], 0.0, When::Now),
-            (vec![(1, "lb"), (2, "lb"), (3, "lb")], 1.0 / 3.0, When::Now),
-            (vec![(1, "lb"), (4, "lb")], 0.5, When::Now),
+            (vec![(1, "lb"), (2, "lb"), (3, "lb")], 1.0, When::Now),
+            (vec![(1, "lb"), (4, "lb")], 1.0, When::Now),
             (vec![(1, "lb"), (2, "lb"), (3, "direct")], 1.0, When::Asked),
         ] {
             let (share, when) = share(&two, &members(&now));
             assert!((share - expected).abs() < 1e-9 && when == then, "{now:?}: {share} {when:?}");
+        }
+    }
+
+    #[test]
+    fn small_clusters_are_dealt_anew_and_large_ones_in_part() {
+        for (share, expected) in [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (0.5, 1.0)] {
+            assert!((dealt_anew(share) - expected).abs() < 1e-9, "{share}");
         }
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn meta(asked: Asked, error: &MetaError) -> ResponseError {
         }
         MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => {
             tracing::error!(%error, ?asked, "a request failed");
-            ResponseError::UnknownServerError
+            match asked {
+                // Credentials or a schema that are wrong can be mended; a producer that takes the answer for final gives its records up.
+                Asked::Produce => unavailable(asked),
+                Asked::Admin | Asked::Metadata | Asked::Group | Asked::Member | Asked::Log => ResponseError::UnknownServerError,
+            }
         }
     }
 }

@@ -19,17 +19,8 @@ impl<T: Clone> Slot<T> {
         Arc::new(Slot { asked_at: Instant::now(), answer: OnceCell::new() })
     }
 
-    pub(super) fn with(answer: T) -> Arc<Self> {
-        Arc::new(Slot { asked_at: Instant::now(), answer: OnceCell::new_with(Some(answer)) })
-    }
-
     pub(super) fn is_fresh(&self, keep: Duration) -> bool {
         self.asked_at.elapsed() < keep
-    }
-
-    /// The answer, if it has come.
-    pub(super) fn get(&self) -> Option<T> {
-        self.answer.get().cloned()
     }
 
     /// The answer; the first to come asks. If it is dropped meanwhile, the next one asks again.

@@ -135,7 +135,9 @@ async fn look_up(broker: &Broker, topics: &[TopicProduceData], version: i16) -> 
     };
     let keys: Vec<Option<Key>> = topics.iter().map(key).collect();
     let legal: Vec<Key> = keys.iter().flatten().cloned().collect();
-    match broker.topics.find(&legal).await {
+    // Who is answered before the round must not be told of success by a topic that is long gone.
+    let found = if broker.config.deferred { broker.topics.find(&legal).await } else { broker.topics.find_for_producer(&legal).await };
+    match found {
         Ok(found) => {
             let mut found = found.into_iter();
             (keys.iter().map(|key| key.as_ref().and_then(|_| found.next().flatten())).collect(), None)

@@ -1,7 +1,7 @@
 //! Topics by name and by id, remembered for a moment, so that produce and fetch do not ask the metastore each time.
 //!
-//! Only topics that exist are remembered: a new one is found at once. A deleted one is served from memory for at most [`KEEP`]; that does no harm,
-//! because write events and look-ups carry ids, and those of a deleted topic find nothing.
+//! Only topics that exist are remembered: a new one is found at once. A deleted one is served from memory for at most [`KEEP`], and for producers
+//! [`OUTDATED`] while the metastore is away; that does no harm, because write events and look-ups carry ids, and those of a deleted topic find nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,15 @@ use crate::types::{TopicId, TopicName};
 /// How old what is remembered may be.
 pub(super) const KEEP: Duration = Duration::from_secs(1);
 
+/// How old that may be which producers are served while the metastore cannot be asked: longer than a managed database takes to fail over. What they send
+/// meanwhile is committed when it is back, in order; refusing some of it in between would make holes in what idempotent producers sent.
+const OUTDATED: Duration = Duration::from_mins(1);
+
 /// For so long after the metastore could not be asked, nobody asks again: requests of one connection are looked up one after the other, and each would
 /// wait for the same timeout in vain while its client's patience runs out.
 const DOWN_FOR: Duration = Duration::from_millis(500);
 
-/// Above this many, what is too old is thrown out.
+/// Above this many, what is too old is thrown out; and again when as many have come as were left.
 const SWEEP_ABOVE: usize = 1_024;
 
 /// What a topic is called by.
@@ -47,79 +51,123 @@ impl Found {
 /// `None`: there is no such topic.
 type LookUp = Result<Option<Arc<Found>>, MetaError>;
 
+/// Topics that were read, and when.
+#[derive(Debug, Default)]
+struct Known {
+    topics: HashMap<Key, (Instant, Arc<Found>)>,
+    /// Above this many, what is too old is thrown out.
+    sweep_above: usize,
+}
+
+impl Known {
+    fn insert(&mut self, found: &Arc<Found>) {
+        let now = Instant::now();
+        for key in [Key::Name(found.topic.name.clone()), Key::Id(found.topic.id)] {
+            self.topics.insert(key, (now, Arc::clone(found)));
+        }
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.topics.remove(&Key::Name(topic.name.clone()));
+        self.topics.remove(&Key::Id(topic.id));
+    }
+
+    /// What is known of it since less than `age`.
+    fn get(&self, key: &Key, age: Duration) -> Option<Arc<Found>> {
+        self.topics.get(key).filter(|(read_at, _)| read_at.elapsed() < age).map(|(_, found)| Arc::clone(found))
+    }
+
+    fn sweep(&mut self) {
+        if self.topics.len() > self.sweep_above.max(SWEEP_ABOVE) {
+            self.topics.retain(|_, (read_at, _)| read_at.elapsed() < OUTDATED);
+            self.sweep_above = self.topics.len() * 2;
+        }
+    }
+}
+
 /// The topics known a moment ago.
 pub(super) struct TopicCache {
     topics: Arc<dyn Topics>,
-    slots: Mutex<HashMap<Key, Arc<Slot<LookUp>>>>,
+    known: Mutex<Known>,
+    /// Single topics that are being asked for.
+    asking: Mutex<HashMap<Key, Arc<Slot<LookUp>>>>,
     /// When the metastore last could not be asked, and why.
     down: Mutex<Option<(Instant, MetaError)>>,
 }
 
 impl TopicCache {
     pub(super) fn new(topics: Arc<dyn Topics>) -> Self {
-        TopicCache { topics, slots: Mutex::default(), down: Mutex::default() }
+        TopicCache { topics, known: Mutex::default(), asking: Mutex::default(), down: Mutex::default() }
     }
 
     /// In the order of the keys. What is not remembered is asked for: a single topic by one request at a time, several in one statement.
     pub(super) async fn find(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Found>>>, MetaError> {
-        let mut missing: Vec<Key> = keys.iter().filter(|key| self.remembered(key).is_none()).cloned().collect();
+        let mut found = self.known_since(keys, KEEP);
+        let mut missing: Vec<Key> = keys.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(key, _)| key.clone()).collect();
         missing.dedup();
         let asked = match &missing[..] {
-            [] => HashMap::new(),
+            [] => return Ok(found),
             [one] => self.ask_one(one).await?.map(|found| (one.clone(), found)).into_iter().collect(),
             many => self.ask_many(many).await?,
         };
-        Ok(keys.iter().map(|key| asked.get(key).cloned().or_else(|| self.remembered(key))).collect())
+        for (key, found) in keys.iter().zip(&mut found) {
+            *found = found.take().or_else(|| asked.get(key).cloned());
+        }
+        Ok(found)
+    }
+
+    /// As [`TopicCache::find`]; if the metastore gives no answer, what was known of all of them less than [`OUTDATED`] ago.
+    pub(super) async fn find_for_producer(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Found>>>, MetaError> {
+        match self.find(keys).await {
+            Err(error) => {
+                let outdated = self.known_since(keys, OUTDATED);
+                if outdated.iter().all(Option::is_some) { Ok(outdated) } else { Err(error) }
+            }
+            found => found,
+        }
     }
 
     /// Remembers topics that were just read or created.
     pub(super) fn remember(&self, topics: &[Topic]) -> Vec<Arc<Found>> {
         let found: Vec<Arc<Found>> = topics.iter().map(|topic| Arc::new(found(topic.clone()))).collect();
-        let mut slots = self.slots();
+        let mut known = self.known();
         for found in &found {
-            let slot = Slot::with(Ok(Some(Arc::clone(found))));
-            slots.insert(Key::Name(found.topic.name.clone()), Arc::clone(&slot));
-            slots.insert(Key::Id(found.topic.id), slot);
+            known.insert(found);
         }
-        if slots.len() > SWEEP_ABOVE {
-            slots.retain(|_, slot| slot.is_fresh(KEEP));
-        }
+        known.sweep();
         found
     }
 
     /// Forgets a topic that was deleted or turned out not to exist.
     pub(super) fn forget(&self, topic: &Topic) {
-        let mut slots = self.slots();
-        slots.remove(&Key::Name(topic.name.clone()));
-        slots.remove(&Key::Id(topic.id));
+        self.known().remove(topic);
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot<LookUp>>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self, key: &Key) -> Option<Arc<Found>> {
-        let slot = self.slots().get(key).filter(|slot| slot.is_fresh(KEEP)).cloned();
-        slot.and_then(|slot| slot.get()?.ok().flatten())
+    fn asking(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot<LookUp>>>> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_since(&self, keys: &[Key], age: Duration) -> Vec<Option<Arc<Found>>> {
+        let known = self.known();
+        keys.iter().map(|key| known.get(key, age)).collect()
     }
 
     async fn ask_one(&self, key: &Key) -> LookUp {
         let slot = {
-            let mut slots = self.slots();
-            let fresh = slots.get(key).filter(|slot| slot.is_fresh(KEEP)).cloned();
-            fresh.unwrap_or_else(|| {
-                let slot = Slot::new();
-                slots.insert(key.clone(), Arc::clone(&slot));
-                slot
-            })
+            let mut asking = self.asking();
+            // Nobody may have waited for the answer of those that are left.
+            asking.retain(|_, slot| slot.is_fresh(KEEP));
+            Arc::clone(asking.entry(key.clone()).or_insert_with(Slot::new))
         };
         let answer = slot.get_or_ask(async { Ok(self.ask_many(std::slice::from_ref(key)).await?.remove(key)) }).await;
-        if !matches!(answer, Ok(Some(_))) {
-            // Errors and absences are for those who asked meanwhile, not for those who come later.
-            let mut slots = self.slots();
-            if slots.get(key).is_some_and(|kept| Arc::ptr_eq(kept, &slot)) {
-                slots.remove(key);
-            }
+        // It is for those who asked meanwhile, not for those who come later.
+        let mut asking = self.asking();
+        if asking.get(key).is_some_and(|asked| Arc::ptr_eq(asked, &slot)) {
+            asking.remove(key);
         }
         answer
     }
@@ -131,8 +179,8 @@ impl TopicCache {
         }
         let answer = self.ask(keys).await;
         *self.down() = match &answer {
-            Err(error @ (MetaError::Unavailable(_) | MetaError::Indeterminate(_))) => Some((Instant::now(), error.clone())),
-            Err(MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_)) | Ok(_) => None,
+            Err(error) if is_away(error) => Some((Instant::now(), error.clone())),
+            Err(_) | Ok(_) => None,
         };
         answer
     }
@@ -154,6 +202,14 @@ impl TopicCache {
         }
         let both = |found: Arc<Found>| [(Key::Name(found.topic.name.clone()), Arc::clone(&found)), (Key::Id(found.topic.id), found)];
         Ok(self.remember(&topics).into_iter().flat_map(both).collect())
+    }
+}
+
+/// It could not be asked, or its answer did not come.
+fn is_away(error: &MetaError) -> bool {
+    match error {
+        MetaError::Unavailable(_) | MetaError::Indeterminate(_) => true,
+        MetaError::Full(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => false,
     }
 }
 

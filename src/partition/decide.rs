@@ -152,20 +152,11 @@ impl Decider {
         let of_log =
             self.waiting.range((placed.log, crate::types::ProducerId(i64::MIN))..=(placed.log, crate::types::ProducerId(i64::MAX)));
         if of_log.map(|(_, list)| list.len()).sum::<usize>() >= self.rules.max_parked {
-            self.note(&placed, BatchVerdict::Rejected(self.gap(&placed, stamp)));
+            self.note(&placed, BatchVerdict::Rejected(RejectReason::MissingPredecessor));
             return;
         }
         let waiting = Waiting { placed, deadline: self.now.plus(self.rules.park_for), stored: false };
         self.waiting.entry((placed.log, stamp.id)).or_default().push(waiting);
-    }
-
-    /// Why a batch that came ahead is refused. After OUT_OF_ORDER_SEQUENCE_NUMBER librdkafka begins a new epoch for all partitions, and repeats under it
-    /// what other logs hold already and was not acknowledged (confluentinc/librdkafka issue 4953). Only an epoch that does not begin at 0 is wrong for good.
-    fn gap(&self, placed: &Placed, stamp: &ProducerStamp) -> RejectReason {
-        match self.producers.get(&(placed.log, stamp.id)) {
-            Some(state) if state.epoch != stamp.epoch => RejectReason::OutOfOrderSequence,
-            Some(_) | None => RejectReason::MissingPredecessor,
-        }
     }
 
     /// Settles a batch that need not wait (any longer): an early one is refused, unless nothing is known of its producer, which
@@ -182,7 +173,9 @@ impl Decider {
             }
             Admission::Duplicate(base_offset) => BatchVerdict::Duplicate { base_offset },
             Admission::OldDuplicate => BatchVerdict::Rejected(RejectReason::DuplicateSequence),
-            Admission::Early => BatchVerdict::Rejected(self.gap(placed, stamp)),
+            // After OUT_OF_ORDER_SEQUENCE_NUMBER librdkafka begins a new epoch for all partitions, and repeats under it what other logs hold already and
+            // was not acknowledged (confluentinc/librdkafka issue 4953). What is missing may still be sent again, also the beginning of an epoch.
+            Admission::Early => BatchVerdict::Rejected(RejectReason::MissingPredecessor),
             Admission::TooLate => BatchVerdict::Rejected(RejectReason::OutOfOrderSequence),
             Admission::Fenced => BatchVerdict::Rejected(RejectReason::Fenced),
         };
@@ -268,7 +261,9 @@ impl Decider {
         let (head, last_offset) = (*head, Offset(head.high_watermark.0 - 1));
         self.decisions.heads.insert(placed.log, head);
         let open = self.open.get(&placed.log).and_then(|i| self.decisions.segments.get_mut(*i));
-        if let Some(segment) = open.filter(|s| s.object == placed.object && s.range.end() == placed.start) {
+        // Whether there are as many records as a compressed batch says is nobody's knowledge.
+        let fits = |s: &&mut Segment| s.record_count.checked_add(summary.record_count).is_some_and(|sum| sum <= i32::MAX.unsigned_abs());
+        if let Some(segment) = open.filter(|s| s.object == placed.object && s.range.end() == placed.start).filter(fits) {
             segment.last_offset = last_offset;
             segment.range.len += u64::from(summary.len);
             segment.record_count += summary.record_count;

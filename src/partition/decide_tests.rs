@@ -239,13 +239,24 @@ proptest! {
     }
 }
 
+/// How many records a compressed batch holds is what its client says.
 #[test]
-fn a_new_epoch_that_does_not_begin_at_zero_is_out_of_order() {
+fn record_counts_that_do_not_add_up_make_a_new_segment() {
+    let mut store = Store::with_partitions(1);
+    let most = BatchSummary { len: 100, ..plain(i32::MAX as u32) };
+    store.round(vec![event(1, vec![(0, vec![most, most, most, plain(1)])])]);
+    let counts: Vec<u32> = store.segments.iter().map(|segment| segment.record_count).collect();
+    assert_eq!(counts, [i32::MAX as u32, i32::MAX as u32, i32::MAX as u32, 1]);
+}
+
+/// Its beginning may still be sent again.
+#[test]
+fn a_new_epoch_that_does_not_begin_at_zero_has_no_predecessor() {
     let mut store = Store::with_partitions(1);
     store.round(vec![event(1, vec![(0, vec![stamped(7, 0, 0, 1)])]), event(2, vec![(0, vec![stamped(7, 1, 4, 1)])])]);
     store.now = Timestamp(100);
     store.round(vec![]);
-    assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Rejected(RejectReason::OutOfOrderSequence));
+    assert_eq!(store.verdict(2, 0, 0), BatchVerdict::Rejected(RejectReason::MissingPredecessor));
 }
 
 proptest! {

@@ -1,14 +1,15 @@
 //! Commits write events in the order of sealing, those that are ready together in one statement.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ProduceError;
+use super::chains::Chains;
 use super::movement::Movement;
 use super::tickets::Unsettled;
 use crate::metastore::{Identity, Log, MetaError, WriteEvent};
@@ -72,6 +73,8 @@ pub(super) struct Committer {
     pub(super) me: Identity,
     pub(super) unsettled: Arc<Unsettled>,
     pub(super) movement: Arc<Movement>,
+    /// Their oldest buffers are those of the group that is being made ready, and then the next in order.
+    pub(super) chains: Arc<Mutex<Chains>>,
     pub(super) metrics: BufferMetrics,
     /// Wakes the materializer.
     pub(super) committed: Nudge,
@@ -97,7 +100,7 @@ impl Committer {
         }
     }
 
-    /// Waits for the upload; a failed one fails its tickets and nobody else's.
+    /// Waits for the upload; a failed one fails its tickets, and what follows any of its batches.
     async fn take(&self, mut head: InFlight, group: &mut Vec<Ready>) {
         let result = (&mut head.upload).await;
         self.sort(&head, result.unwrap_or_else(|_| Err(gone())), group);
@@ -118,6 +121,12 @@ impl Committer {
 
     fn sort(&self, head: &InFlight, result: Result<Stored, StoreError>, group: &mut Vec<Ready>) {
         match result {
+            Ok(_) if self.chains().is_doomed(group.len()) => {
+                let error = ProduceError::Unavailable("what a producer sent before could not be stored".to_owned());
+                head.flush.fail(&error);
+                self.metrics.flushed(Flush::AfterLoss, head.sealed_at.elapsed());
+                self.lose(head.object, group.len(), &error);
+            }
             Ok(stored) => {
                 if self.of_store.ends() {
                     tracing::info!("buffers can be stored again");
@@ -131,10 +140,20 @@ impl Committer {
                 }
                 head.flush.fail(&error);
                 self.metrics.flushed(Flush::S3Error, head.sealed_at.elapsed());
-                self.unsettled.fail(head.object, &from_store(error));
-                self.movement.gave_up();
+                self.lose(head.object, group.len(), &from_store(error));
             }
         }
+    }
+
+    /// What it holds counts as lost before its producers hear of it: what they send then is judged by that.
+    fn lose(&self, object: ObjectId, before: usize, error: &ProduceError) {
+        self.chains().lost(before);
+        self.unsettled.fail(object, error);
+        self.movement.gave_up();
+    }
+
+    fn chains(&self) -> MutexGuard<'_, Chains> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn commit(&self, group: Vec<Ready>) {
@@ -147,6 +166,9 @@ impl Committer {
             span.ended(&result);
         }
         self.metrics.committed(Status::of(&result), began.elapsed());
+        if result.is_ok() {
+            self.chains().committed(group.len());
+        }
         for Ready { stored, flush, sealed_at, .. } in group {
             let object = stored.event.object;
             match &result {
@@ -159,8 +181,7 @@ impl Committer {
                 Err(error) => {
                     flush.fail(error);
                     self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
-                    self.unsettled.fail(object, &ProduceError::Unavailable(error.to_string()));
-                    self.movement.gave_up();
+                    self.lose(object, 0, &ProduceError::Unavailable(error.to_string()));
                 }
             }
         }

@@ -5,9 +5,10 @@
 //! at the same time, but their write events are committed strictly in the order of sealing.
 //!
 //! Invariants: a batch submitted earlier on one agent is committed earlier; no ticket is settled as appended before the
-//! object is stored and its event committed; a buffer that fails takes nothing with it but its own tickets.
+//! object is stored and its event committed; a buffer that fails takes nothing with it but its own tickets, and what idempotent producers sent after them.
 
 mod buffer;
+mod chains;
 mod commit;
 mod movement;
 mod producer;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::buffer::{Buffer, Group, SealRule};
+use super::chains::Chains;
 use super::commit::{Committer, InFlight, Outage, Stored};
 use super::movement::Movement;
 use super::tickets::{Stub, Unsettled, stubs_of};
@@ -17,7 +18,7 @@ use super::{NewBatch, ProduceConfig, ProduceError, Ticket};
 use crate::clock::Ids;
 use crate::metastore::{Identity, Log, MetaError, WriteEvent};
 use crate::metrics::BufferMetrics;
-use crate::partition::ObjectVerdict;
+use crate::partition::{ObjectVerdict, RejectReason};
 use crate::records::object::pack;
 use crate::store::{ObjectBody, ObjectStore, StoreError};
 use crate::tasks::{Nudge, Tasks};
@@ -53,6 +54,8 @@ pub struct Producer {
     parts: ProduceParts,
     config: ProduceConfig,
     gathering: Mutex<Gathering>,
+    /// Of what is gathered and what is in flight. Locked inside `gathering`, if both are.
+    chains: Arc<Mutex<Chains>>,
     /// Something was added, or gathering ends.
     changed: Notify,
     unsettled: Arc<Unsettled>,
@@ -82,9 +85,11 @@ impl Producer {
     #[must_use]
     pub fn start(config: ProduceConfig, parts: ProduceParts, tasks: &Tasks) -> Arc<Producer> {
         let (unsettled, movement) = (Arc::new(Unsettled::new(parts.metrics.clone())), Arc::new(Movement::default()));
+        let chains = Arc::<Mutex<Chains>>::default();
         let producer = Arc::new(Producer {
             config,
             gathering: Mutex::default(),
+            chains: Arc::clone(&chains),
             changed: Notify::new(),
             unsettled: Arc::clone(&unsettled),
             movement: Arc::clone(&movement),
@@ -98,6 +103,7 @@ impl Producer {
             me: parts.me.clone(),
             unsettled,
             movement,
+            chains,
             metrics: parts.metrics.clone(),
             committed: parts.committed.clone(),
             of_store: Outage::default(),
@@ -111,9 +117,9 @@ impl Producer {
     /// Takes a place for each batch, in this order, and returns their tickets in the same order. Never waits.
     pub fn submit(&self, batches: Vec<NewBatch>) -> Vec<Ticket> {
         let request = self.parts.traces.current();
-        let mut gathering = self.lock();
-        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config, &request)).collect();
-        drop(gathering);
+        let (mut gathering, mut chains) = (self.lock(), self.chains());
+        let tickets = batches.into_iter().map(|batch| gathering.add(batch, &self.config, &request, &mut chains)).collect();
+        drop((gathering, chains));
         self.changed.notify_one();
         tickets
     }
@@ -224,7 +230,7 @@ impl Producer {
     async fn next_sealed(&self) -> Option<Sealed> {
         let rule = SealRule { flush_bytes: self.config.flush_bytes, flush_interval: self.config.flush_interval };
         loop {
-            let wait = match self.lock().take_due(rule) {
+            let wait = match self.take_due(rule) {
                 Due::Now(sealed) => return Some(sealed),
                 Due::In(patience) => Some(patience),
                 Due::Nothing => None,
@@ -236,6 +242,15 @@ impl Producer {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
+    }
+
+    fn take_due(&self, rule: SealRule) -> Due {
+        let mut gathering = self.lock();
+        gathering.take_due(rule, &mut self.chains())
+    }
+
+    fn chains(&self) -> std::sync::MutexGuard<'_, Chains> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Gathering> {
@@ -263,11 +278,23 @@ enum Due {
 }
 
 impl Gathering {
-    fn add(&mut self, batch: NewBatch, config: &ProduceConfig, request: &Span) -> Ticket {
+    fn add(&mut self, batch: NewBatch, config: &ProduceConfig, request: &Span, chains: &mut Chains) -> Ticket {
         let (answer, ticket) = oneshot::channel();
         let stub = Stub { wait: batch.wait, answer };
+        let stamp = batch.summary.producer;
         if let Some(refusal) = self.refusal(batch.bytes.len() as u64, config) {
+            if let Some(stamp) = stamp {
+                chains.refuse(batch.log, stamp);
+            }
             stub.settle(Err(refusal));
+            return ticket;
+        }
+        if let Some(opened_at) = self.opened_at.filter(|_| chains.open_is_doomed()) {
+            let doomed = self.seal(opened_at, chains);
+            self.full.push_back(doomed);
+        }
+        if !stamp.is_none_or(|stamp| chains.take(batch.log, stamp)) {
+            stub.settle(Err(ProduceError::Rejected(RejectReason::MissingPredecessor)));
             return ticket;
         }
         self.held += batch.bytes.len() as u64;
@@ -275,7 +302,7 @@ impl Gathering {
         self.open.add(batch.log, batch.summary, batch.bytes, stub);
         self.waits.join(request);
         if self.open.bytes() >= config.flush_bytes {
-            let full = self.seal(opened_at);
+            let full = self.seal(opened_at, chains);
             self.full.push_back(full);
         }
         ticket
@@ -292,7 +319,7 @@ impl Gathering {
         }
     }
 
-    fn take_due(&mut self, rule: SealRule) -> Due {
+    fn take_due(&mut self, rule: SealRule, chains: &mut Chains) -> Due {
         if let Some(sealed) = self.full.pop_front() {
             return Due::Now(sealed);
         }
@@ -303,11 +330,12 @@ impl Gathering {
         if !patience.is_zero() {
             return Due::In(patience);
         }
-        Due::Now(self.seal(opened_at))
+        Due::Now(self.seal(opened_at, chains))
     }
 
-    fn seal(&mut self, opened_at: Instant) -> Sealed {
+    fn seal(&mut self, opened_at: Instant, chains: &mut Chains) -> Sealed {
         self.opened_at = None;
+        chains.seal();
         let open = std::mem::take(&mut self.open);
         let flush = std::mem::take(&mut self.waits).sealed();
         flush.note("yaks.bytes", open.bytes());

@@ -6,12 +6,12 @@ use crate::metastore::flaky::{Flaky, Odds, Operation};
 use crate::metastore::memory::MemoryMetastore;
 use crate::metastore::{Agent, Decide, Metastore, PendingEvents, Round, RoundLimits, Topics as _};
 use crate::metrics::Metrics;
-use crate::partition::{Rules, decide};
+use crate::partition::{RejectReason, Rules, decide};
 use crate::produce::{Appended, Wait};
 use crate::records::batch::{BatchLimits, build, check};
 use crate::store::flaky::{FlakyStore, Mishap};
 use crate::store::memory::MemoryStore;
-use crate::types::{Offset, TopicId, TopicName, TopicPartition};
+use crate::types::{BatchSummary, Offset, ProducerEpoch, ProducerId, ProducerStamp, Sequence, TopicId, TopicName, TopicPartition};
 
 const TOPIC: TopicId = TopicId([7; 16]);
 const CONFIG: ProduceConfig = ProduceConfig {
@@ -59,8 +59,20 @@ async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
 
 impl Stage {
     fn send(&self, partition: i32, size: usize, wait: Wait) -> Ticket {
+        self.send_of(None, partition, size, wait)
+    }
+
+    /// What an idempotent producer sends: one record.
+    fn send_as(&self, producer: i64, sequence: i32) -> Ticket {
+        let (id, epoch) = (ProducerId(producer), ProducerEpoch(0));
+        let stamp = ProducerStamp { id, epoch, base_sequence: Sequence(sequence), transactional: false };
+        self.send_of(Some(stamp), 0, 10, Wait::Verdict)
+    }
+
+    fn send_of(&self, producer: Option<ProducerStamp>, partition: i32, size: usize, wait: Wait) -> Ticket {
         let bytes = bytes::Bytes::from(build::batch(1, size, 0));
         let summary = check(&bytes, &BatchLimits { max_bytes: 1 << 20, zstd: true }).expect("good");
+        let summary = BatchSummary { producer, ..summary };
         let batch = NewBatch { log: TopicPartition::new(TOPIC, partition), summary, bytes, wait };
         self.producer.submit(vec![batch]).pop().expect("a ticket")
     }
@@ -170,6 +182,28 @@ async fn a_store_that_stays_away_fails_its_tickets_and_no_later_ones() {
     stage.store.make_room();
     let ticket = stage.send(0, 10, Wait::Verdict);
     assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(0)));
+}
+
+/// The log does not know the producer: it would take the second batch for its first, and librdkafka would then count the lost one as delivered.
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_lost_batch_is_lost_with_it_and_nobody_else_for_long() {
+    let config = ProduceConfig { flush_bytes: 1, hedge_after: Duration::from_mins(1), ..CONFIG };
+    let stage = stage(config, Odds::default()).await;
+    stage.store.next_puts(1, Mishap::Hang);
+    let (lost, follower) = (stage.send_as(7, 0), stage.send_as(7, 1));
+    let (stranger, plain) = (stage.send_as(8, 0), stage.send(0, 10, Wait::Verdict));
+    assert!(matches!(stage.settled(lost).await, Err(ProduceError::Unavailable(_))));
+    assert!(matches!(stage.settled(follower).await, Err(ProduceError::Unavailable(_))), "its object is stored all the same");
+    assert_eq!(stage.settled(stranger).await.expect("appended"), Appended::At(Offset(0)));
+    assert_eq!(stage.settled(plain).await.expect("appended"), Appended::At(Offset(1)));
+    // What was on the wire, then all again in order.
+    let early = stage.settled(stage.send_as(7, 2)).await;
+    assert!(matches!(early, Err(ProduceError::Rejected(RejectReason::MissingPredecessor))), "{early:?}");
+    for sequence in 0..3 {
+        assert_eq!(stage.settled(stage.send_as(7, sequence)).await.expect("appended"), Appended::At(Offset(2 + i64::from(sequence))));
+    }
+    let text = stage.metrics.render().expect("text");
+    assert!(text.contains("yaks_buffer_flush_duration_seconds_count{status=\"after_loss\"} 1"), "{text}");
 }
 
 /// While the store is away, clients give up waiting and send again: what was taken from them must not pile up.

@@ -158,7 +158,7 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 }
 
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
-    let (stop, part) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
+    let (stop, mut part) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
     let mut grace = FIRST_REQUEST;
     let mut was_introduced = false;
     loop {
@@ -173,8 +173,11 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
             () = after(&stop, grace) => return End::NoMore,
             () = after(&part.over, grace) => return connection.shed(),
         };
-        if grace.is_zero() && part.over_when_asked.is_cancelled() && frame.as_ref().is_ok_and(Frame::is_about_records) {
-            return connection.shed();
+        if frame.as_ref().is_ok_and(Frame::is_about_records) {
+            if grace.is_zero() && part.over_when_asked.is_cancelled() {
+                return connection.shed();
+            }
+            connection.shared.parts.works(&mut part);
         }
         // An introduction is no answer to a client (franz-go), but only one is: nobody holds up a drain for long.
         let is_introduction = !was_introduced && frame.as_ref().is_ok_and(Frame::is_introduction);

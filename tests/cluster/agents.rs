@@ -27,6 +27,9 @@ impl LeaseTtl {
     pub const SHORT: LeaseTtl = LeaseTtl(Duration::from_secs(6));
 }
 
+/// When they must have seen one another.
+const MEETING: Duration = Duration::from_mins(1);
+
 pub struct Cluster {
     pub agents: Vec<Broker>,
     pub access: Access,
@@ -71,6 +74,19 @@ impl Cluster {
         let agent = block_in_place(|| Broker::agent(&self.services, &settings));
         self.agents.push(agent);
         self.rebalance();
+    }
+
+    /// Until the agents that were there from the beginning know of one another: who came last knows all by then.
+    pub async fn have_met(&self) {
+        let all = format!("agents={}", self.agents.len());
+        let know = || self.agents.iter().rev().skip(1).all(|agent| agent.log().contains(&all));
+        tokio::time::timeout(MEETING, async {
+            while !know() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .expect("agents look around every ten seconds");
     }
 
     /// The last agent leaves in good order.

@@ -6,7 +6,7 @@ use yaks::oracle::workload::Chance;
 
 use super::agents::Cluster;
 use super::support::s3::Fault as StoreFault;
-use super::{say, wait};
+use super::{POSTGRES, say, wait};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -127,6 +127,7 @@ async fn store_fails(cluster: &Cluster, fault: StoreFault, time: Duration) {
 }
 
 async fn restart_postgres(cluster: &Cluster, signal: &str) -> String {
+    let _alone = POSTGRES.write().await;
     let began = Instant::now();
     if !cluster.services.database.server.restart(signal).await {
         cluster.services.close_database().await;

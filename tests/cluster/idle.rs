@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::agents::{Access, Cluster, LeaseTtl};
 use super::measure::{cpu, log_statements, statements};
 use super::support::{Services, create_topic, producer, send};
-use super::{alone, say, wait};
+use super::{alone, postgres_stays, say, wait};
 
 const WATCHED: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_cluster_of_three_costs_next_to_nothing() {
-    let _alone = alone().await;
+    let (_alone, _calm) = (alone().await, postgres_stays().await);
     let services = Services::start().await;
     log_statements(&services).await;
     let cluster = Cluster::on(services, Access::Direct, 3, LeaseTtl::USUAL);

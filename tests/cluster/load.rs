@@ -6,7 +6,8 @@ use clap::Parser as _;
 use tokio::task::JoinHandle;
 use yaks::oracle::{Options, Pause, Run, run};
 
-use super::say;
+use super::support::LONG;
+use super::{say, wait};
 
 /// Where a test says nothing else.
 const USUAL: [(&str, &str); 9] = [
@@ -26,7 +27,7 @@ const USUAL: [(&str, &str); 9] = [
 /// A run of the oracle under way.
 pub struct Load {
     run: JoinHandle<Run>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Load {
@@ -40,7 +41,21 @@ impl Load {
         let arguments = ["oracle"].into_iter().chain(usual).chain(own).chain(more.iter().copied());
         let options = Options::try_parse_from(arguments).expect("options");
         let run = tokio::spawn(async move { run(&options).await.expect("a verdict") });
-        Load { run, _directory: directory }
+        Load { run, directory }
+    }
+
+    /// Until its topics are there and it sends: how it starts in an outage is not what is tested.
+    pub async fn begun(&self) {
+        let has_journal = || {
+            let mut files = std::fs::read_dir(self.directory.path()).expect("a directory");
+            files.any(|file| file.expect("a file").file_name().to_string_lossy().starts_with("journal-"))
+        };
+        let begun = async {
+            while !has_journal() && !self.run.is_finished() {
+                wait(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, begun).await.expect("the oracle begins");
     }
 
     /// The verdict, printed; it must be a good one.

@@ -33,11 +33,19 @@ mod whole;
 use std::io::Write as _;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore, SemaphorePermit};
 
 /// How many tests run at a time: clusters mostly wait, but two cores are few.
 const AT_A_TIME: u32 = 2;
 static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME as usize);
+
+/// All share one Postgres: who restarts it takes it alone.
+static POSTGRES: RwLock<()> = RwLock::const_new(());
+
+/// For who needs a Postgres that stays up: a cluster that starts, or one whose own faults are others.
+async fn postgres_stays() -> RwLockReadGuard<'static, ()> {
+    POSTGRES.read().await
+}
 
 async fn beside_another() -> SemaphorePermit<'static> {
     PLACES.acquire().await.expect("never closed")

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::support::LONG;
@@ -29,9 +30,12 @@ pub struct Nginx {
     input: Option<ChildStdin>,
 }
 
-/// A port that was free a moment ago: agents advertise the balancer before there is one.
+/// A port that was free a moment ago: agents advertise the balancer before there is one. It is none of those that the system gives to who asks for any.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let from = std::process::id().wrapping_mul(16);
+    let mut ports = (0..20_000).map(|_| 12_000 + (from.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 18_000) as u16);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 impl Nginx {

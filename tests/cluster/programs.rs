@@ -20,6 +20,8 @@ const RATE: &str = "5";
 const SESSION: Duration = Duration::from_secs(10);
 /// When everything must work again, be told and be read: longer than any client waits between its attempts.
 const WITHIN: Duration = Duration::from_secs(90);
+/// When all must work at first: two dozen programs start at once.
+const BEGINNING: Duration = Duration::from_mins(4);
 
 /// A client, its best protocol of groups, and what its producer promises by default.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +147,7 @@ impl Programs {
             create_topic(bootstrap, &group.topic, PARTITIONS).await;
             programs.0.push(Load::start(client, cluster.access, group, members));
         }
-        let late = programs.until("begin", |load| load.is_settled() && !load.story().read.is_empty()).await;
+        let late = programs.until("begin", BEGINNING, |load| load.is_settled() && !load.story().read.is_empty()).await;
         assert!(late.is_empty(), "{}", late.join("\n"));
         programs
     }
@@ -153,14 +155,14 @@ impl Programs {
     /// After the faults all are to go on, to end in good order, and to have kept their promises; returns and says where it is not so.
     pub async fn judge(mut self) -> Vec<String> {
         self.0.iter_mut().for_each(|load| load.acked_before = load.acked());
-        let mut faults = self.until("go on", |load| load.acked() > load.acked_before).await;
+        let mut faults = self.until("go on", WITHIN, |load| load.acked() > load.acked_before).await;
         self.0.iter_mut().for_each(|load| load.producer.end_input());
-        faults.extend(self.until("end its producer", |load| load.producer.ended().is_some()).await);
-        faults.extend(self.until("read everything", |load| load.story().unread().is_empty()).await);
+        faults.extend(self.until("end its producer", WITHIN, |load| load.producer.ended().is_some()).await);
         // Late ones get their second chance here.
-        self.until("settle", |load| load.is_settled()).await;
+        self.until("settle", WITHIN, |load| load.is_settled()).await;
         self.0.iter_mut().filter(|load| load.client.may_hang && !load.is_settled()).for_each(Load::replace_members);
-        faults.extend(self.until("settle", |load| load.is_settled()).await);
+        faults.extend(self.until("read everything", WITHIN, |load| load.story().unread().is_empty()).await);
+        faults.extend(self.until("settle", WITHIN, |load| load.is_settled()).await);
         for load in &mut self.0 {
             let found = load.faults();
             faults.extend(found.iter().map(|fault| format!("{}: {fault}", load.name)));
@@ -172,12 +174,12 @@ impl Programs {
     }
 
     /// Waits until it is so for all of them, but not for ever; returns for whom it was not.
-    async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Load) -> bool) -> Vec<String> {
+    async fn until(&mut self, what: &str, within: Duration, mut is_so: impl FnMut(&mut Load) -> bool) -> Vec<String> {
         let began = Instant::now();
         loop {
             let late: Vec<&Load> = self.0.iter_mut().filter_map(|load| (!is_so(load)).then_some(&*load)).collect();
-            if late.is_empty() || began.elapsed() > WITHIN {
-                return late.iter().map(|late| format!("not all did {what} within {WITHIN:?}: {}", late.progress())).collect();
+            if late.is_empty() || began.elapsed() > within {
+                return late.iter().map(|late| format!("not all did {what} within {within:?}: {}", late.progress())).collect();
             }
             wait(Duration::from_millis(100)).await;
         }

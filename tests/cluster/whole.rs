@@ -7,7 +7,7 @@ use yaks::clock::{Ids as _, RandomIds};
 use super::agents::{Access, Cluster, LeaseTtl};
 use super::load::Load;
 use super::programs::Programs;
-use super::{beside_another, faults, say};
+use super::{beside_another, faults, postgres_stays, say};
 
 /// How long each of the two runs is without `YAKS_TEST_CLUSTER_MINUTES`.
 const USUAL: Duration = Duration::from_secs(65);
@@ -28,6 +28,7 @@ async fn survive(access: Access) {
     let _place = beside_another().await;
     let (seed, (length, members)) = (seed(), size());
     say(&format!("three agents, {access:?}, {length:?} of faults, seed {seed}"));
+    let calm = postgres_stays().await;
     let mut cluster = Cluster::start(access, 3, LeaseTtl::SHORT).await;
     let programs = Programs::start(&cluster, members).await;
     let mut more = vec!["--group-members", "2"];
@@ -37,6 +38,8 @@ async fn survive(access: Access) {
         more.extend(["--set", "max.in.flight=5"]);
     }
     let load = Load::start(&cluster.bootstrap(), length + Duration::from_secs(5), &more);
+    load.begun().await;
+    drop(calm);
     let count = faults::wreak(&mut cluster, seed, Instant::now() + length).await;
     say(&format!("{access:?}: {count} faults are over"));
     // One verdict must not hide the other.

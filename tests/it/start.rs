@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Output;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::support::s3::Fault;
-use super::support::{Broker, Services, blocking, create_topic, producer, send, signal, yaks};
+use super::support::{Broker, LONG, Services, blocking, create_topic, producer, send, signal, yaks};
 
 fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let settings: Vec<_> = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -83,25 +83,40 @@ async fn an_agent_without_a_schema_says_what_to_do() {
 /// Postgres and S3 that come up after the agent are waited for, and the log says for what.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_services_are_waited_for() {
-    let services = Arc::new(Services::start().await);
+    let services = Services::start().await;
     services.close_database().await;
     services.s3.faults.always(Fault::SlowDown);
-    let (starting, opening) = (Arc::clone(&services), Arc::clone(&services));
-    let broker = tokio::spawn(blocking(move || Broker::agent(&starting, &[])));
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        opening.open_database().await;
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        opening.s3.faults.heal();
-    });
-    let broker = broker.await.expect("started");
-    let log = broker.log();
-    for what in ["Postgres", "S3"] {
-        let says = |words: &str| log.lines().any(|line| line.contains(what) && line.contains(words));
-        assert!(says("does not answer yet") && says(" answers"), "{what}: {log}");
-    }
-    create_topic(&broker.address, "t", 1).await;
-    assert_eq!(send(&producer(&broker.address, &[]), "t", 0, "hello").await, (0, 0));
+    let mut agent = yaks(0, &services.settings).arg("agent").spawn().expect("the binary");
+    let lines = BufReader::new(agent.stdout.take().expect("piped")).lines();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
+    let told = Arc::new(Mutex::new(told));
+    let says = |what: &'static str, words: &'static str| {
+        let told = Arc::clone(&told);
+        blocking(move || {
+            let told = told.lock().expect("not poisoned");
+            loop {
+                let line = told.recv_timeout(LONG).unwrap_or_else(|_| panic!("it does not say of {what}: {words}"));
+                if line.contains(what) && line.contains(words) {
+                    return line;
+                }
+            }
+        })
+    };
+    says("Postgres", "does not answer yet").await;
+    services.open_database().await;
+    says("Postgres", " answers").await;
+    says("S3", "does not answer yet").await;
+    services.s3.faults.heal();
+    says("S3", " answers").await;
+    let started = says("yaks", "is listening on ").await;
+    let (_, rest) = started.split_once("is listening on ").expect("it says where");
+    let address = rest.split_whitespace().next().expect("an address");
+    create_topic(address, "t", 1).await;
+    assert_eq!(send(&producer(address, &[]), "t", 0, "hello").await, (0, 0));
+    signal(agent.id(), "TERM");
+    let status = blocking(move || agent.wait().expect("reaped")).await;
+    assert!(status.success(), "{status}");
 }
 
 /// An orchestrator that changes its mind must not have to wait for the minute, or to kill.

@@ -265,6 +265,13 @@ pub async fn send(producer: &FutureProducer, topic: &str, partition: i32, value:
 
 /// Reads a partition from an offset until `count` records have come: (offset, value).
 pub fn read(brokers: &str, topic: &str, partition: i32, from: i64, count: usize) -> Vec<(i64, String)> {
+    let mut read = Vec::new();
+    read_each(brokers, topic, partition, from, count, |offset, value| read.push((offset, value)));
+    read
+}
+
+/// As [`read`], telling of each as it comes.
+pub fn read_each(brokers: &str, topic: &str, partition: i32, from: i64, count: usize, mut tell: impl FnMut(i64, String)) {
     let consumer: BaseConsumer =
         client(brokers, &[("group.id", "reader"), ("enable.auto.commit", "false"), ("enable.partition.eof", "false")])
             .create()
@@ -272,17 +279,19 @@ pub fn read(brokers: &str, topic: &str, partition: i32, from: i64, count: usize)
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, partition, Offset::Offset(from)).expect("a partition");
     consumer.assign(&assignment).expect("assigned");
-    let mut read = Vec::new();
-    let deadline = Instant::now() + LONG;
-    while read.len() < count {
-        assert!(Instant::now() < deadline, "only {} of {count} records of {topic}-{partition} came", read.len());
+    let (mut told, deadline) = (0, Instant::now() + LONG);
+    while told < count {
+        assert!(Instant::now() < deadline, "only {told} of {count} records of {topic}-{partition} came");
         match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => read.push(text(&message)),
+            Some(Ok(message)) => {
+                let (offset, value) = text(&message);
+                tell(offset, value);
+                told += 1;
+            }
             Some(Err(error)) => eprintln!("the consumer says {error}"),
             None => {}
         }
     }
-    read
 }
 
 fn text(message: &BorrowedMessage<'_>) -> (i64, String) {

@@ -73,14 +73,18 @@ impl Server {
     pub async fn restart(&self, signal: &str) -> bool {
         // A server that has only just been started ignores signals: the one before must answer again first.
         let _turn = RESTART.acquire().await.expect("never closed");
-        let before = self.started_at().await;
+        let before = loop {
+            match self.started_at().await {
+                Some(at) => break at,
+                None => tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_or_default(),
+            }
+        };
         match WATCHMAN_INPUT.lock().expect("not poisoned").as_mut() {
             Some(input) => writeln!(input, "{signal}").expect("the watchman lives"),
             None => return false,
         }
         loop {
-            let now = self.started_at().await;
-            if now.is_some() && now != before {
+            if self.started_at().await.is_some_and(|now| now != before) {
                 return true;
             }
             tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.ok();
@@ -214,7 +218,7 @@ async fn start_installation(programs: &Path) -> Server {
             password: String::new(),
             database: "postgres".to_owned(),
         };
-        for _ in 0..300 {
+        for _ in 0..2_000 {
             if server.answers().await {
                 // Its standard input stays open as long as this process lives.
                 *WATCHMAN_INPUT.lock().expect("not poisoned") = watchman.stdin.take();

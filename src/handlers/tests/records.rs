@@ -203,6 +203,32 @@ async fn an_unavailable_metastore_means_try_again() {
     assert_eq!(world.produce(9, "elsewhere", 0, batch(1)).await.error_code, 7);
 }
 
+/// None of them refused, or an idempotent producer would have a hole in what it sent.
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_while_the_metastore_is_away_is_committed_when_it_is_back() {
+    let world = World::new();
+    world.create("t", 1, &[]).await;
+    let patient = || async {
+        let answer = world.ask(9, &produce_request(-1, "t", 0, batch(1)).with_timeout_ms(30_000)).await;
+        let partition = &answer.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    };
+    world.flaky.switch_off();
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        world.flaky.switch_on();
+    };
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        patient().await
+    };
+    let (early, late, ()) = tokio::join!(patient(), late, back);
+    assert_eq!([early, late], [(0, 0), (0, 1)]);
+    world.flaky.switch_off();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(world.produce(9, "t", 0, batch(1)).await.error_code, 7, "what it knows is too old");
+}
+
 /// Requests of one connection look topics up one after the other; each waiting for its own timeout, the fifth would be answered when its client has
 /// long given up.
 #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ pub(super) async fn a_silent_member_is_found(backend: &dyn Backend) {
 
 pub(super) async fn a_beat_prolongs_a_session(backend: &dyn Backend) {
     let metastore = backend.metastore();
-    let renew = vec![(member("a"), SHORT * 4), (member("b"), SHORT * 4)];
+    let renew = vec![(member("a"), SHORT * 15), (member("b"), SHORT * 15)];
     store(&*metastore, "g", GroupVersion::NONE, &GroupChange { renew, ..change("one") }).await;
     sweep(&*metastore).await;
     let stranger = beat("unknown", "a");

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::*;
 use crate::metastore::contract::Postgres;
-use crate::metastore::contract::scene::{WRITER, append, at, object, plain, round, single, topic, verdicts, whole_log};
+use crate::metastore::contract::scene::{WRITER, append, at, object, plain, round, single, stamped, topic, verdicts, whole_log};
 use crate::metastore::{Log as _, MetaError, Round};
 use crate::types::TopicPartition;
 
@@ -57,6 +57,24 @@ async fn a_repeated_event_that_slipped_in_is_dropped_by_the_round() {
     assert_eq!(metastore.pending_events().await.expect("counted").count, 0);
     assert_eq!(verdicts(&metastore, 2).await, Some(vec![at(1)]));
     assert_eq!(whole_log(&metastore, log).await.len(), 2);
+}
+
+/// Its object is settled in the round that finds the repeated event: that must not be taken for a new one.
+#[tokio::test]
+async fn a_repeated_event_of_a_parked_batch_stops_no_round() {
+    let postgres = Postgres::fresh().await;
+    let metastore = Arc::clone(&postgres.metastore);
+    let log = TopicPartition::new(topic(&metastore, 1, 1).await, 0);
+    let early = single(1, log, stamped(7, 5, 1));
+    append(&metastore, std::slice::from_ref(&early)).await;
+    round(&metastore).await;
+    let insert = sqlx::query("INSERT INTO write_events (object_id, node, object_bytes, body) VALUES ($1, 1, 1, $2)");
+    let insert = insert.bind(rows::uuid(early.object.0)).bind(&*early.index);
+    insert.execute(&mut beside(&postgres).await).await.expect("inserted");
+    append(&metastore, &[single(2, log, stamped(7, 0, 5))]).await;
+    assert_eq!(round(&metastore).await.events, 1);
+    assert_eq!(metastore.pending_events().await.expect("counted").count, 0);
+    assert_eq!((verdicts(&metastore, 2).await, verdicts(&metastore, 1).await), (Some(vec![at(0)]), Some(vec![at(5)])));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! One round in Postgres: lock, read what is pending and what it touches, decide, store, announce, commit.
 //!
-//! Round trips: begin and lock, events, heads, producers if there are any, store, commit; two more where batches are parked.
+//! Round trips: begin and lock, events, heads, producers if there are any, store, commit; three more where batches are parked.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -122,10 +122,9 @@ async fn snapshot(session: &mut Session, found: &Found) -> Result<Snapshot> {
     if found.deadline.is_some() {
         let logs = touched(&snapshot.events, &[]).logs;
         let rows = load_parked(session, &logs, found.now).await.map_err(reading)?;
-        let verdict = |row: &PgRow| Ok((rows::object(row)?, row.try_get("verdict")?));
-        let verdicts = rows.iter().map(verdict).collect::<rows::Decoded<Vec<_>>>().map_err(|e| reading(e.into()))?;
-        snapshot.parked_verdicts = decode_verdicts(verdicts)?;
         snapshot.parked = rows.iter().map(parked).collect::<Result<_>>()?;
+        let verdicts = load_verdicts(session, &snapshot.parked).await.map_err(reading)?;
+        snapshot.parked_verdicts = decode_verdicts(verdicts)?;
     }
     let Touched { logs, producers } = touched(&snapshot.events, &snapshot.parked);
     if !logs.is_empty() {
@@ -140,14 +139,24 @@ async fn snapshot(session: &mut Session, found: &Found) -> Result<Snapshot> {
 /// The parked batches of `logs`, and of every log where one is due.
 async fn load_parked(session: &mut Session, logs: &BTreeSet<TopicPartition>, now: Timestamp) -> std::result::Result<Vec<PgRow>, Failure> {
     let parked = sqlx::query(
-        "SELECT p.object_id, p.run, p.batch, p.deadline, p.body, o.verdict FROM (\
+        "SELECT p.object_id, p.run, p.batch, p.deadline, p.body FROM (\
            SELECT l.topic_id, l.partition FROM unnest($1::uuid[], $2::int[]) AS l (topic_id, partition) \
            UNION SELECT topic_id, partition FROM parked_batches WHERE deadline <= $3) l \
-         JOIN parked_batches p ON p.topic_id = l.topic_id AND p.partition = l.partition \
-         JOIN objects o ON o.object_id = p.object_id ORDER BY p.id",
+         JOIN parked_batches p ON p.topic_id = l.topic_id AND p.partition = l.partition ORDER BY p.id",
     );
     let (topics, partitions) = rows::log_arrays(logs);
     session.fetch_all(parked.bind(topics).bind(partitions).bind(now.0)).await
+}
+
+/// The verdicts so far on the objects of `parked`: each once, however many of its batches are parked.
+async fn load_verdicts(session: &mut Session, parked: &[ParkedBatch]) -> std::result::Result<Vec<(ObjectId, Vec<u8>)>, Failure> {
+    let objects: BTreeSet<ObjectId> = parked.iter().map(|parked| parked.object).collect();
+    if objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let verdicts = sqlx::query("SELECT object_id, verdict FROM objects WHERE object_id = ANY($1)");
+    let verdicts = verdicts.bind(objects.iter().map(|object| rows::uuid(object.0)).collect::<Vec<_>>());
+    session.fetch_all(verdicts).await?.iter().map(|row| Ok((rows::object(row)?, row.try_get("verdict")?))).collect()
 }
 
 fn parked(row: &PgRow) -> Result<ParkedBatch> {

@@ -1,6 +1,6 @@
 //! Storing what a round decided: one statement for what every round does, one more for each thing that is rare.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
@@ -26,7 +26,10 @@ pub(super) async fn store(session: &mut Session, found: &Found, before: &Heads, 
     if !decisions.set_aside.is_empty() {
         set_aside(session, decisions).await?;
     }
-    let events: HashMap<ObjectId, &EventRow> = found.rows.iter().map(|row| (row.object, row)).collect();
+    // Of a repeated event only the row goes: its object is there, and may be settled in this very round.
+    let new: HashSet<ObjectId> = found.taken.events.iter().map(|event| event.object).collect();
+    let events: HashMap<ObjectId, &EventRow> =
+        found.rows.iter().filter(|row| new.contains(&row.object)).map(|row| (row.object, row)).collect();
     let (decided, settled): (Vec<_>, Vec<_>) = decisions.verdicts.iter().partition(|(object, _)| events.contains_key(object));
     if !settled.is_empty() {
         settle(session, &settled).await?;

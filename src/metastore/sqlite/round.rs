@@ -115,20 +115,28 @@ type Parked = (Vec<ParkedBatch>, Vec<(ObjectId, Vec<u8>)>);
 /// The parked batches of `logs`, and of every log where one is due.
 async fn load_parked(connection: &mut SqliteConnection, logs: &BTreeSet<TopicPartition>, now: Timestamp) -> Result<Parked> {
     let parked = sqlx::query(
-        "SELECT p.object_id, p.run, p.batch, p.deadline, p.body, o.verdict FROM parked_batches p JOIN objects o USING (object_id) \
+        "SELECT p.object_id, p.run, p.batch, p.deadline, p.body FROM parked_batches p \
          WHERE (p.topic_id, p.partition) IN (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) \
          UNION SELECT topic_id, partition FROM parked_batches WHERE deadline <= ?2) ORDER BY p.id",
     );
-    let found = parked.bind(Rows::of_logs(logs)).bind(now.0).fetch_all(connection).await.map_err(reading)?;
-    let (mut parked, mut verdicts) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
+    let found = parked.bind(Rows::of_logs(logs)).bind(now.0).fetch_all(&mut *connection).await.map_err(reading)?;
+    let mut parked = Vec::with_capacity(found.len());
     for row in &found {
         let object = rows::object(row).map_err(reading)?;
         let (run, batch) = (rows::size(row, "run").map_err(reading)?, rows::size(row, "batch").map_err(reading)?);
         let deadline = rows::timestamp(row, "deadline").map_err(reading)?;
         parked.push(decode_parked(object, run, batch, deadline, row.try_get("body").map_err(reading)?)?);
-        verdicts.push((object, row.try_get("verdict").map_err(reading)?));
     }
+    let verdicts = load_verdicts(connection, &parked).await.map_err(reading)?;
     Ok((parked, verdicts))
+}
+
+/// The verdicts so far on the objects of `parked`: each once, however many of its batches are parked.
+async fn load_verdicts(connection: &mut SqliteConnection, parked: &[ParkedBatch]) -> Decoded<Vec<(ObjectId, Vec<u8>)>> {
+    let objects: BTreeSet<[u8; 16]> = parked.iter().map(|parked| parked.object.0).collect();
+    let verdicts = sqlx::query("SELECT object_id, verdict FROM objects WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each(?1))");
+    let found = verdicts.bind(Rows::of_ids(objects.iter())).fetch_all(connection).await?;
+    found.iter().map(|row| Ok((rows::object(row)?, row.try_get("verdict")?))).collect()
 }
 
 /// Heads and producer states of what a round touches, in one call.

@@ -43,7 +43,7 @@ async def acks(trial):
 async def long_poll(trial):
     topic = await trial.topic(1)
     producer = await trial.producer()
-    consumer = await trial.reader(topic, fetch_max_wait_ms=2000)
+    consumer = await trial.reader(topic, fetch_max_wait_ms=10000)
 
     async def send_later():
         await asyncio.sleep(0.5)
@@ -57,7 +57,7 @@ async def long_poll(trial):
     await consumer.getone()
     arrived = time.monotonic()
     delay = round((arrived - await later) * 1000)
-    if delay > 1000:
+    if delay > 5000:
         raise AssertionError(f"the record arrived {delay} ms after its acknowledgement")
     return f"arrival {delay} ms after the acknowledgement"
 

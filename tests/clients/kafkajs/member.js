@@ -2,6 +2,7 @@
 'use strict'
 
 const { writeSync } = require('node:fs')
+const { setTimeout: sleep } = require('node:timers/promises')
 
 const { connect } = require('./trial')
 
@@ -9,9 +10,32 @@ async function run(options) {
   if (options.member !== 'eager') {
     throw new Error(`no such protocol: ${options.member}`)
   }
-  const { topic, bootstrap, verbose, group: groupId } = options
-  const sessionTimeout = Number(options['session-ms'])
-  const consumer = connect(bootstrap, verbose).consumer({ groupId, sessionTimeout, heartbeatInterval: 500 })
+  let consumer = await join(options)
+  let leaving = false
+  // After an error that it holds to be final kafkajs leaves the rest to its owner: one is that a balancer, to it the only broker, cut it off while it
+  // looked for its coordinator (KafkaJSGroupCoordinatorNotFound).
+  const beginAnewIfItGivesUp = () => consumer.on(consumer.events.CRASH, async ({ payload: { restart } }) => {
+    while (!restart && !leaving) {
+      try {
+        await consumer.disconnect()
+        consumer = await join(options)
+        return beginAnewIfItGivesUp()
+      } catch (error) {
+        process.stderr.write(`beginning anew: ${error}\n`)
+        await sleep(1000)
+      }
+    }
+  })
+  beginAnewIfItGivesUp()
+  process.stdin.on('end', () => {
+    leaving = true
+    consumer.disconnect()
+  })
+  process.stdin.resume()
+}
+
+async function join({ topic, bootstrap, verbose, group: groupId, 'session-ms': session }) {
+  const consumer = connect(bootstrap, verbose).consumer({ groupId, sessionTimeout: Number(session), heartbeatInterval: 500 })
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     tell('assignment', ...(payload.memberAssignment[topic] ?? []))
   })
@@ -22,8 +46,7 @@ async function run(options) {
     // What this returns from may be committed.
     eachMessage: async ({ partition, message }) => tell('record', partition, message.offset, message.value),
   })
-  process.stdin.on('end', () => consumer.disconnect())
-  process.stdin.resume()
+  return consumer
 }
 
 // At once: a buffer would die with the process.

@@ -88,7 +88,13 @@ impl Client {
                 self.world.broken(format!("{}: fenced, though nobody else has its producer id", self.name));
                 Next::StartOver
             }
-            RejectReason::OutOfOrderSequence | RejectReason::MissingPredecessor => self.out_of_order(lane, span),
+            RejectReason::OutOfOrderSequence => self.out_of_order(lane, span),
+            // NOT_ENOUGH_REPLICAS to the client: sent again, however often. An agent that lost a batch says so for a moment also after another has taken it.
+            RejectReason::MissingPredecessor => {
+                let pause = self.dice.millis(10, 300);
+                self.lanes[lane].put_back(span, pause);
+                Next::GoOn
+            }
         }
     }
 
