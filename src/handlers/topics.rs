@@ -178,10 +178,16 @@ impl TopicCache {
             return Err(error);
         }
         let answer = self.ask(keys).await;
-        *self.down() = match &answer {
-            Err(error) if is_away(error) => Some((Instant::now(), error.clone())),
-            Err(_) | Ok(_) => None,
-        };
+        let now_down = answer.as_ref().err().filter(|error| is_away(error)).map(|error| (Instant::now(), error.clone()));
+        let is_down = now_down.is_some();
+        let was_down = std::mem::replace(&mut *self.down(), now_down).is_some();
+        match &answer {
+            Err(error) if is_down && !was_down => {
+                tracing::warn!(%error, "topics cannot be looked up; producers are served with what was known within the last minute");
+            }
+            Ok(_) if was_down => tracing::info!("topics can be looked up again"),
+            Err(_) | Ok(_) => {}
+        }
         answer
     }
 

@@ -65,11 +65,6 @@ impl Chains {
         true
     }
 
-    /// A batch comes that cannot be taken.
-    pub(super) fn refuse(&mut self, log: TopicPartition, stamp: ProducerStamp) {
-        self.lose(log, stamp);
-    }
-
     /// Nothing more may be added to the open buffer, if anything is to be stored.
     pub(super) fn open_is_doomed(&self) -> bool {
         self.buffers.back().is_some_and(|open| open.doomed)
@@ -116,7 +111,8 @@ impl Chains {
         }
     }
 
-    fn lose(&mut self, log: TopicPartition, stamp: ProducerStamp) {
+    /// A batch is lost, or comes and cannot be taken.
+    pub(super) fn lose(&mut self, log: TopicPartition, stamp: ProducerStamp) {
         let now = Instant::now();
         if self.losses.len() > SWEEP_ABOVE {
             self.losses.retain(|_, loss| now < loss.until);
@@ -176,10 +172,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_kept_out_for_long() {
         let mut chains = Chains::default();
-        chains.refuse(log(0), stamp(1, 5));
+        chains.lose(log(0), stamp(1, 5));
         assert!(!chains.take(log(0), stamp(1, 6)), "what was refused at the door is lost, too");
         assert!(chains.take(log(0), ProducerStamp { epoch: ProducerEpoch(1), ..stamp(1, 6) }), "a new epoch begins anew");
-        chains.refuse(log(0), stamp(1, 5));
+        chains.lose(log(0), stamp(1, 5));
         tokio::time::advance(WATCH).await;
         assert!(chains.take(log(0), stamp(1, 9)), "it may have gone on at another agent");
     }

@@ -123,6 +123,7 @@ impl Committer {
         match result {
             Ok(_) if self.chains().is_doomed(group.len()) => {
                 let error = ProduceError::Unavailable("what a producer sent before could not be stored".to_owned());
+                tracing::warn!(object = %head.object, "a buffer holds what follows a lost batch and is not committed; its producers are told to try again");
                 head.flush.fail(&error);
                 self.metrics.flushed(Flush::AfterLoss, head.sealed_at.elapsed());
                 self.lose(head.object, group.len(), &error);

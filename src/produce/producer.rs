@@ -284,7 +284,7 @@ impl Gathering {
         let stamp = batch.summary.producer;
         if let Some(refusal) = self.refusal(batch.bytes.len() as u64, config) {
             if let Some(stamp) = stamp {
-                chains.refuse(batch.log, stamp);
+                chains.lose(batch.log, stamp);
             }
             stub.settle(Err(refusal));
             return ticket;

@@ -134,6 +134,9 @@ async fn load_parked(connection: &mut SqliteConnection, logs: &BTreeSet<TopicPar
 /// The verdicts so far on the objects of `parked`: each once, however many of its batches are parked.
 async fn load_verdicts(connection: &mut SqliteConnection, parked: &[ParkedBatch]) -> Decoded<Vec<(ObjectId, Vec<u8>)>> {
     let objects: BTreeSet<[u8; 16]> = parked.iter().map(|parked| parked.object.0).collect();
+    if objects.is_empty() {
+        return Ok(Vec::new());
+    }
     let verdicts = sqlx::query("SELECT object_id, verdict FROM objects WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each(?1))");
     let found = verdicts.bind(Rows::of_ids(objects.iter())).fetch_all(connection).await?;
     found.iter().map(|row| Ok((rows::object(row)?, row.try_get("verdict")?))).collect()
