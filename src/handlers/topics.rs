@@ -121,7 +121,11 @@ impl TopicCache {
         match self.find(keys).await {
             Err(error) => {
                 let outdated = self.known_since(keys, OUTDATED);
-                if outdated.iter().all(Option::is_some) { Ok(outdated) } else { Err(error) }
+                if outdated.iter().any(Option::is_none) {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "topics could not be looked up; what was known is used");
+                Ok(outdated)
             }
             found => found,
         }
