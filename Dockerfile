@@ -4,6 +4,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /yaks
 # Dependencies are a layer of their own: it is made anew only when the manifest or the lock file changes.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src/bin \
  && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs src/bin/oracle.rs src/bin/bench.rs >/dev/null \

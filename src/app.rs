@@ -3,6 +3,7 @@
 mod backends;
 mod files;
 mod health;
+mod inlined;
 mod joining;
 mod peers;
 mod ready;
@@ -180,7 +181,7 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         let tasks = Tasks::new();
         let metastore = backends::open_metastore(&config, Arc::clone(&clock), &tasks).await?;
-        let store = backends::open_store(&config).await?;
+        let store = backends::open_store(&config, &metastore).await?;
         let store: Arc<dyn ObjectStore> = Arc::new(MeasuredStore::new(store, metrics.store.clone()));
         let (what, proposal) = (metastore.describe(), cluster_id_from(ids.instance()));
         let cluster_id = backends::patiently(&what, || metastore.cluster_id(&proposal), backends::is_worth_waiting).await?;

@@ -13,8 +13,8 @@ fn a_produce(traces: &Traces) -> bool {
     let (put, commit) = (flush.child("put"), flush.child("commit"));
     put.ended(&Ok::<(), std::fmt::Error>(()));
     commit.fail(&"in vain");
-    let spans: Vec<_> = [flush.child("materialize")].into_iter().filter(yaks::traces::Span::is_live).collect();
-    traces.round(&spans, std::time::Duration::ZERO, 1);
+    let places: Vec<_> = flush.child("materialize").place().into_iter().collect();
+    traces.round(&places, std::time::Duration::ZERO, 1);
     flush.is_live()
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::StartError;
+use super::inlined::WithInlined;
 use super::rooms::rules;
 use crate::clock::Clock;
 use crate::config::{Backends, Config, DbSettings, S3Settings};
@@ -59,10 +60,13 @@ fn postgres_config(db: &DbSettings) -> Result<PostgresConfig, StartError> {
     Ok(PostgresConfig { ssl_mode, max_connections, ..PostgresConfig::new(&db.host, db.port, &db.user, &db.password, &db.name) })
 }
 
-/// Opens the store and waits until it answers.
-pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, StartError> {
+/// Opens the store and waits until it answers. What `metastore` keeps of it is read through the store, too.
+pub(super) async fn open_store(config: &Config, metastore: &Arc<dyn Metastore>) -> Result<Arc<dyn ObjectStore>, StartError> {
     match &config.backends {
-        Backends::Local { data_dir } => Ok(Arc::new(LocalStore::open(data_dir)?)),
+        Backends::Local { data_dir } => {
+            let files = Arc::new(LocalStore::open(data_dir)?);
+            Ok(Arc::new(WithInlined::new(files, Arc::clone(metastore))))
+        }
         Backends::Shared { s3, .. } => {
             let store = S3Store::new(s3_config(s3)).await?;
             let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));

@@ -36,7 +36,7 @@ impl CacheConfig {
     /// The usual pages and limits.
     #[must_use]
     pub fn with_capacity(capacity: u64) -> CacheConfig {
-        CacheConfig { capacity, page_bytes: Self::PAGE_BYTES, get_bytes: 4 * 1024 * 1024, gets_at_once: 32, prefetched_pages: 16 }
+        CacheConfig { capacity, page_bytes: Self::PAGE_BYTES, get_bytes: 4 * 1024 * 1024, gets_at_once: 32, prefetched_pages: 32 }
     }
 }
 
@@ -199,10 +199,13 @@ impl ReadRange for ObjectCache {
         Ok(read)
     }
 
-    fn will_need(&self, object: ObjectId, range: ByteRange) {
+    fn will_need(&self, object: ObjectId, ranges: &[ByteRange]) {
         if !self.entries.has(object, Part::Whole) {
-            let missing: Vec<Page> = self.page_size.pages(range).filter(|page| !self.entries.has(object, Part::Page(*page))).collect();
-            self.loader.load_in_advance(object, missing);
+            let mut pages: Vec<Page> = ranges.iter().flat_map(|range| self.page_size.pages(*range)).collect();
+            pages.sort_unstable();
+            pages.dedup();
+            pages.retain(|page| !self.entries.has(object, Part::Page(*page)));
+            self.loader.load_in_advance(object, pages);
         }
     }
 }

@@ -459,7 +459,7 @@ async fn what_is_needed_next_comes_through_its_owner() {
     for pair in objects.windows(2) {
         // Three groups side by side, each with its eye on the next object.
         let reads = rack.agents.iter().map(|agent| {
-            agent.cache.will_need(pair[1], ByteRange { start: 0, len: CHUNK });
+            agent.cache.will_need(pair[1], &[ByteRange { start: 0, len: CHUNK }]);
             agent.reads_right(pair[0], 0, CHUNK)
         });
         join_all(reads.collect::<Vec<_>>()).await;

@@ -100,7 +100,7 @@ pub struct FetchConfig {
     pub memory_bytes: u64,
     /// Ranges that one fetch reads at the same time.
     pub reads_at_once: usize,
-    /// Bytes behind a fetch that the cache is told of in advance; 0: none.
+    /// Bytes behind a fetch, about, that the cache is told of in advance; 0: none.
     pub read_ahead_bytes: u64,
     /// Segments that one fetch looks at, over all its logs, about.
     pub max_segments: usize,

@@ -138,18 +138,23 @@ fn reads(log: &Hungry<'_>, share: u64) -> Vec<Read> {
     reads
 }
 
-/// What a reader that goes on will want next: up to `bytes` of what follows the plan.
+/// What a reader that goes on will want next: `bytes` of what follows the plan, and the rest of the last segment too, if that is not more again. Reads are
+/// few and long then, instead of a short one for each fetch.
 pub(super) fn ahead(log: &Hungry<'_>, plan: &LogPlan, bytes: u64) -> Vec<(ObjectId, ByteRange)> {
     let mut ranges = Vec::new();
     let mut left = bytes;
     for (segment, _) in log.places() {
         let read = plan.reads.iter().find(|read| read.segment.base_offset == segment.base_offset);
         let done = read.map_or(0, |read| read.place.position + read.len);
-        let len = (segment.range.len - done).min(left);
+        let rest = segment.range.len - done;
+        let len = if rest <= bytes { rest } else { left };
         if len > 0 {
             ranges.push((segment.object, ByteRange { start: segment.range.start + done, len }));
         }
-        left -= len;
+        left = left.saturating_sub(len);
+        if left == 0 {
+            break;
+        }
     }
     ranges
 }

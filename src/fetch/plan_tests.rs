@@ -79,8 +79,9 @@ fn what_lies_ahead_begins_where_the_plan_ends() {
     let log = hungry(0, MIB + 100_000, &segments);
     let plans = plan(&[log], 50 * MIB, 0);
     let at = |i: usize, start: u64, len: u64| (segments[i].object, ByteRange { start: 1_000 + start, len });
-    let expected = [at(1, 100_000, MIB - 100_000), at(2, 0, MIB), at(3, 0, 100_000)];
-    assert_eq!(ahead(&log, &plans[0], 2 * MIB), expected);
+    let expected = [at(1, 100_000, MIB - 100_000), at(2, 0, MIB), at(3, 0, MIB)];
+    assert_eq!(ahead(&log, &plans[0], 2 * MIB), expected, "the last one whole");
+    assert_eq!(ahead(&log, &plans[0], 900_000), [at(1, 100_000, 900_000)], "one that is longer than all that was asked for is not");
 }
 
 proptest! {

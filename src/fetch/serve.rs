@@ -1,5 +1,6 @@
 //! From what the metastore knows of some logs to their record sets: plan, read side by side, assemble.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -133,17 +134,22 @@ impl Server {
         logs.into_iter().map(|log| self.finish(log)).collect()
     }
 
-    /// Tells the cache what readers that lag behind will want next.
+    /// Tells the cache what readers that lag behind will want next: of each object all of it, so that logs that lie beside each other in it are read in one
+    /// go. Older objects come first.
     fn announce(&self, hungry: &[Hungry<'_>], plans: &[plan::LogPlan]) {
         let lagging = plans.iter().filter(|plan| !plan.reads.is_empty()).count() as u64;
         let bytes = self.read_ahead_bytes / lagging.max(1);
         if bytes == 0 {
             return;
         }
+        let mut ahead: BTreeMap<ObjectId, Vec<ByteRange>> = BTreeMap::new();
         for (log, plan) in hungry.iter().zip(plans).filter(|(_, plan)| !plan.reads.is_empty()) {
             for (object, range) in plan::ahead(log, plan, bytes) {
-                self.reads.will_need(object, range);
+                ahead.entry(object).or_default().push(range);
             }
+        }
+        for (object, ranges) in &ahead {
+            self.reads.will_need(*object, ranges);
         }
     }
 

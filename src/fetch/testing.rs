@@ -81,7 +81,7 @@ pub(super) struct World {
     /// What was read.
     pub read: Mutex<Vec<(ObjectId, ByteRange)>>,
     /// What was announced.
-    pub announced: Mutex<Vec<(ObjectId, ByteRange)>>,
+    pub announced: Mutex<Vec<(ObjectId, Vec<ByteRange>)>>,
     pub down: Mutex<Option<MetaError>>,
     pub missing: Mutex<HashSet<ObjectId>>,
     /// What happens when a missing object is asked for: the log's segments point to the second of these objects instead.
@@ -224,8 +224,8 @@ impl ReadRange for World {
         Ok((0..body.len()).step_by(1_009).map(|start| body.slice(start..body.len().min(start + 1_009))).collect())
     }
 
-    fn will_need(&self, object: ObjectId, range: ByteRange) {
-        self.announced.lock().expect("free").push((object, range));
+    fn will_need(&self, object: ObjectId, ranges: &[ByteRange]) {
+        self.announced.lock().expect("free").push((object, ranges.to_vec()));
     }
 }
 

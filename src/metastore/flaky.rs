@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{
     Agent, Beat, Change, Changes, CommittedOffset, Configs, Creation, Decide, DecideTrim, GroupChange, GroupConfigs, GroupLabel, GroupRow,
-    GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError, Metastore, Offsets,
-    PeerSecrets, PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics, Trimmed, WriteEvent,
+    GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, InlinedObjects, LeaseOutcome, Leases, Log, LogAdmin, LogView, MetaError,
+    Metastore, Offsets, PeerSecrets, PendingEvents, Reconfiguration, Result, Round, RoundLimits, SegmentQuery, Topic, TopicQuery, Topics,
+    Trimmed, WriteEvent,
 };
 use crate::clock::Ids;
 use crate::partition::{ObjectVerdict, ProducerKey, ProducerState, TrimTo};
@@ -164,6 +166,10 @@ impl Log for Flaky {
         self.change(Operation::Append, self.inner.append(events, writer)).await
     }
 
+    fn inline_max(&self) -> u64 {
+        self.inner.inline_max()
+    }
+
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {
         self.look(self.inner.find_events(objects)).await
     }
@@ -309,6 +315,21 @@ impl Leases for Flaky {
 
     async fn rotate_peer_secret(&self, next: [u8; 32]) -> Result<PeerSecrets> {
         self.change(Operation::Change, self.inner.rotate_peer_secret(next)).await
+    }
+}
+
+#[async_trait]
+impl InlinedObjects for Flaky {
+    async fn inlined_object(&self, object: ObjectId) -> Result<Option<Bytes>> {
+        self.look(self.inner.inlined_object(object)).await
+    }
+
+    async fn list_inlined(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<(ObjectId, u64)>> {
+        self.look(self.inner.list_inlined(after, limit)).await
+    }
+
+    async fn delete_inlined(&self, objects: &[ObjectId]) -> Result<()> {
+        self.change(Operation::Change, self.inner.delete_inlined(objects)).await
     }
 }
 

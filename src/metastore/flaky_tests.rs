@@ -11,7 +11,7 @@ fn flaky(seed: u64, odds: Odds) -> Flaky {
 }
 
 fn event(number: u8) -> WriteEvent {
-    WriteEvent { object: ObjectId([number; 16]), node: NodeId(0), object_bytes: 1, index: Bytes::new() }
+    WriteEvent { object: ObjectId([number; 16]), node: NodeId(0), object_bytes: 1, index: Bytes::new(), inlined: None }
 }
 
 #[tokio::test]

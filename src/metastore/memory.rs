@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::announce::Subscribers;
 use super::leases::{Grant, grant};
 use super::{
-    Agent, Beat, Change, Changes, Configs, Creation, Growth, LeaseOutcome, Leases, Metastore, PeerSecrets, Reconfiguration, Result, Topic,
-    TopicQuery, Topics, WriteEvent,
+    Agent, Beat, Change, Changes, Configs, Creation, Growth, InlinedObjects, LeaseOutcome, Leases, Metastore, PeerSecrets, Reconfiguration,
+    Result, Topic, TopicQuery, Topics, WriteEvent,
 };
 use crate::clock::Clock;
 use crate::partition::{ObjectVerdict, ParkedBatch, ProducerKey, ProducerState};
@@ -32,6 +33,7 @@ pub struct MemoryMetastore {
     /// Held by the one round at a time, and by the deletion of a topic, which must not happen in the middle of one.
     round: tokio::sync::Mutex<()>,
     subscribers: Subscribers,
+    inline_max: u64,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,8 @@ struct State {
     producers: BTreeMap<ProducerKey, ProducerState>,
     /// By order of parking.
     parked: BTreeMap<u64, ParkedBatch>,
+    /// By their places in the order of keys.
+    inlined: BTreeMap<[u8; 17], (ObjectId, Bytes)>,
     next_producer_id: i64,
     offsets: BTreeMap<GroupId, groups::Committed>,
     groups: BTreeMap<GroupId, groups::Row>,
@@ -66,7 +70,14 @@ struct State {
 impl MemoryMetastore {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        MemoryMetastore { clock, state: Mutex::default(), round: tokio::sync::Mutex::default(), subscribers: Subscribers::default() }
+        let (round, subscribers) = (tokio::sync::Mutex::default(), Subscribers::default());
+        MemoryMetastore { clock, state: Mutex::default(), round, subscribers, inline_max: 0 }
+    }
+
+    /// Takes objects of up to `max` bytes with their events.
+    #[must_use]
+    pub fn inlining(self, max: u64) -> Self {
+        MemoryMetastore { inline_max: max, ..self }
     }
 
     /// Why each event that could not be read was set aside.
@@ -245,6 +256,27 @@ impl Leases for MemoryMetastore {
 impl Changes for MemoryMetastore {
     fn subscribe_changes(&self) -> tokio::sync::mpsc::Receiver<Change> {
         self.subscribers.subscribe()
+    }
+}
+
+#[async_trait]
+impl InlinedObjects for MemoryMetastore {
+    async fn inlined_object(&self, object: ObjectId) -> Result<Option<Bytes>> {
+        Ok(self.state().inlined.get(&object.place()).map(|(_, body)| body.clone()))
+    }
+
+    async fn list_inlined(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<(ObjectId, u64)>> {
+        let state = self.state();
+        let behind = state.inlined.iter().filter(|(place, _)| after.is_none_or(|after| **place > after.place()));
+        Ok(behind.take(limit).map(|(_, (object, body))| (*object, body.len() as u64)).collect())
+    }
+
+    async fn delete_inlined(&self, objects: &[ObjectId]) -> Result<()> {
+        let mut state = self.state();
+        for object in objects {
+            state.inlined.remove(&object.place());
+        }
+        Ok(())
     }
 }
 

@@ -128,6 +128,8 @@ pub struct WriteEvent {
     pub object_bytes: u64,
     /// The packed list of runs (`records::object`, docs/OBJECT_FORMAT.md).
     pub index: Bytes,
+    /// The object itself, if it is stored with its event and nowhere else; at most [`Log::inline_max`] bytes.
+    pub inlined: Option<Bytes>,
 }
 
 /// Decides a round. Pure; may be called again for the same events after a lost transaction.
@@ -206,6 +208,11 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// does not act under it, however late it begins.
     async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()>;
 
+    /// The longest object that may be stored with its event, in bytes. 0: every object is stored by itself, before its event.
+    fn inline_max(&self) -> u64 {
+        0
+    }
+
     /// Which of these objects have a write event, pending or decided.
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>>;
 
@@ -233,6 +240,25 @@ pub trait Log: Send + Sync + std::fmt::Debug {
 
     /// Reserves `count` producer ids nobody else gets; returns the first.
     async fn reserve_producer_ids(&self, count: u32) -> Result<ProducerId>;
+}
+
+/// Objects that were stored with their events, for whoever reads objects. Where there can be none ([`Log::inline_max`]), none is found.
+#[async_trait]
+pub trait InlinedObjects: Send + Sync + std::fmt::Debug {
+    /// The whole object; `None` if it was not stored with its event, or is deleted.
+    async fn inlined_object(&self, _object: ObjectId) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Ids and lengths in the order of keys, at most `limit`, beginning after the key of `after`.
+    async fn list_inlined(&self, _after: Option<ObjectId>, _limit: usize) -> Result<Vec<(ObjectId, u64)>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes objects; one that is not there counts as removed.
+    async fn delete_inlined(&self, _objects: &[ObjectId]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Decides where a log begins after its oldest records were deleted. Pure.
@@ -381,7 +407,7 @@ pub trait Changes: Send + Sync + std::fmt::Debug {
 
 /// All of it: what `app` builds and hands out.
 #[async_trait]
-pub trait Metastore: Topics + Log + LogAdmin + Offsets + Groups + GroupConfigs + Leases + Changes {
+pub trait Metastore: Topics + Log + InlinedObjects + LogAdmin + Offsets + Groups + GroupConfigs + Leases + Changes {
     /// Fails unless the metastore can be reached and used now.
     async fn check(&self) -> Result<()>;
 

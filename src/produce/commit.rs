@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ProduceError;
@@ -42,6 +42,9 @@ pub(super) struct Stored {
     pub(super) event: WriteEvent,
     pub(super) bytes: u64,
     pub(super) records: u64,
+    /// An object that goes with its event keeps the place of an upload until that is committed: meanwhile others gather instead of becoming an object each.
+    /// It is the place it was sealed with: one taken later might be held by an object that is committed after this one.
+    pub(super) _slot: Option<OwnedSemaphorePermit>,
 }
 
 /// A durable object whose event is to be committed.
@@ -87,7 +90,9 @@ impl Committer {
     pub(super) async fn run(self, mut queue: mpsc::Receiver<InFlight>) {
         let mut waiting: VecDeque<InFlight> = VecDeque::new();
         loop {
-            while let Ok(next) = queue.try_recv() {
+            while waiting.len() < GROUP_MAX
+                && let Ok(next) = queue.try_recv()
+            {
                 waiting.push_back(next);
             }
             let Some(head) = next_in_order(&mut waiting, &mut queue).await else { return };
@@ -129,7 +134,8 @@ impl Committer {
                 self.lose(head.object, group.len(), &error);
             }
             Ok(stored) => {
-                if self.of_store.ends() {
+                // One that came with its event says nothing of the store.
+                if stored.event.inlined.is_none() && self.of_store.ends() {
                     tracing::info!("buffers can be stored again");
                 }
                 let flush = head.flush.clone();
@@ -182,7 +188,7 @@ impl Committer {
                 Err(error) => {
                     flush.fail(error);
                     self.metrics.flushed(Flush::DbError, sealed_at.elapsed());
-                    self.lose(object, 0, &ProduceError::Unavailable(error.to_string()));
+                    self.lose(object, 0, &from_metastore(error));
                 }
             }
         }
@@ -250,6 +256,15 @@ async fn next_in_order(waiting: &mut VecDeque<InFlight>, queue: &mut mpsc::Recei
 
 fn gone() -> StoreError {
     StoreError::Unavailable("the upload ended without a result".to_owned())
+}
+
+fn from_metastore(error: &MetaError) -> ProduceError {
+    match error {
+        MetaError::Full(_) => ProduceError::StoreFull(error.to_string()),
+        MetaError::Unavailable(_) | MetaError::Indeterminate(_) | MetaError::Schema(_) | MetaError::Refused(_) | MetaError::Corrupt(_) => {
+            ProduceError::Unavailable(error.to_string())
+        }
+    }
 }
 
 fn from_store(error: StoreError) -> ProduceError {

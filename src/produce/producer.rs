@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::buffer::{Buffer, Group, SealRule};
@@ -129,10 +130,9 @@ impl Producer {
         self.unsettled.decide(verdicts);
     }
 
-    /// A round of this agent took `took` and brought these verdicts: part of the traces of their objects. To be called before [`Producer::decide`].
+    /// A round of this agent took `took` and brought these verdicts: part of the traces of their objects.
     pub fn trace_round(&self, verdicts: &[(ObjectId, ObjectVerdict)], took: Duration) {
-        let spans = self.unsettled.traced(verdicts);
-        self.parts.traces.round(&spans, took, verdicts.len());
+        self.parts.traces.round(&self.unsettled.traced(verdicts), took, verdicts.len());
     }
 
     /// True while a committed batch waits for its verdict.
@@ -191,7 +191,7 @@ impl Producer {
             let object = self.parts.ids.object().made_by(self.parts.me.agent().node);
             let (done, upload) = oneshot::channel();
             let give_up_at = sealed.opened_at + self.config.flush_interval + self.config.give_up_after;
-            self.unsettled.expect(object, stubs_of(&mut sealed.groups));
+            self.unsettled.expect(object, stubs_of(&mut sealed.groups), sealed.flush.place());
             let flush = sealed.flush.clone();
             self.movement.began();
             if to_commit.send(InFlight { object, sealed_at: Instant::now(), give_up_at, flush, upload }).await.is_err() {
@@ -201,29 +201,41 @@ impl Producer {
             }
             let producer = Arc::clone(&self);
             self.tasks.spawn("upload", async move {
-                let _slot = slot;
-                let result = producer.upload(object, sealed, give_up_at).await;
+                let result = producer.upload(object, sealed, give_up_at, slot).await;
                 // The committer lives as long as any upload does.
                 let _ = done.send(result);
             });
         }
     }
 
-    async fn upload(&self, object: ObjectId, sealed: Sealed, give_up_at: Instant) -> Result<Stored, StoreError> {
+    async fn upload(
+        &self,
+        object: ObjectId,
+        sealed: Sealed,
+        give_up_at: Instant,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Stored, StoreError> {
         let packed = pack(sealed.groups.into_iter().map(|group| (group.log, group.batches)).collect());
         let body = ObjectBody::new(packed.pieces);
+        let small = body.len() <= self.parts.log.inline_max();
+        let stored = if small { Ok(()) } else { self.put(object, &body, &sealed.flush, give_up_at).await };
+        self.lock().held -= sealed.bytes;
+        stored?;
+        let inlined = small.then(|| Bytes::from(body.pieces().concat()));
+        let event = WriteEvent { object, node: self.parts.me.agent().node, object_bytes: body.len(), index: packed.index, inlined };
+        (self.parts.keep)(object, body).await;
+        Ok(Stored { event, bytes: sealed.bytes, records: sealed.records, _slot: small.then_some(slot) })
+    }
+
+    async fn put(&self, object: ObjectId, body: &ObjectBody, flush: &Span, give_up_at: Instant) -> Result<(), StoreError> {
         let metrics = &self.parts.metrics;
         metrics.upload_began();
-        let span = sealed.flush.child("put");
-        let result =
-            upload::put(&self.parts.store, object, &body, Patience { hedge_after: self.config.hedge_after, give_up_at }, metrics).await;
+        let span = flush.child("put");
+        let patience = Patience { hedge_after: self.config.hedge_after, give_up_at };
+        let result = upload::put(&self.parts.store, object, body, patience, metrics).await;
         metrics.upload_ended();
         span.ended(&result);
-        self.lock().held -= sealed.bytes;
-        result?;
-        let event = WriteEvent { object, node: self.parts.me.agent().node, object_bytes: body.len(), index: packed.index };
-        (self.parts.keep)(object, body).await;
-        Ok(Stored { event, bytes: sealed.bytes, records: sealed.records })
+        result
     }
 
     /// Waits until a buffer is due; `None` when closed and empty.

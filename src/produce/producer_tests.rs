@@ -11,6 +11,7 @@ use crate::produce::{Appended, Wait};
 use crate::records::batch::{BatchLimits, build, check};
 use crate::store::flaky::{FlakyStore, Mishap};
 use crate::store::memory::MemoryStore;
+use crate::traces::collected::Collected;
 use crate::types::{BatchSummary, Offset, ProducerEpoch, ProducerId, ProducerStamp, Sequence, TopicId, TopicName, TopicPartition};
 
 const TOPIC: TopicId = TopicId([7; 16]);
@@ -30,6 +31,8 @@ struct Stage {
     metastore: Arc<dyn Metastore>,
     metrics: Metrics,
     me: Identity,
+    traces: Traces,
+    collected: Collected,
 }
 
 fn agent(node: i32) -> Agent {
@@ -37,24 +40,29 @@ fn agent(node: i32) -> Agent {
 }
 
 async fn stage(config: ProduceConfig, odds: Odds) -> Stage {
+    stage_on(config, odds, MemoryMetastore::new(Arc::new(SystemClock))).await
+}
+
+async fn stage_on(config: ProduceConfig, odds: Odds, memory: MemoryMetastore) -> Stage {
     let ids: Arc<dyn Ids> = Arc::new(RandomIds::seeded(SystemClock, 7));
-    let memory = Arc::new(MemoryMetastore::new(Arc::new(SystemClock)));
+    let memory = Arc::new(memory);
     memory.create_topic(TOPIC, &TopicName::parse("t").expect("a name"), 2, &BTreeMap::new()).await.expect("created");
     let metastore: Arc<dyn Metastore> = Arc::new(Flaky::new(memory, Arc::clone(&ids)).with_odds(Operation::Append, odds));
     let store = Arc::new(FlakyStore::new(Arc::new(MemoryStore::new()), Arc::clone(&ids)));
     let metrics = Metrics::new().expect("metrics");
     let me = Identity::of_the_only(agent(1));
+    let (traces, collected) = Traces::collected();
     let parts = ProduceParts {
         store: Arc::clone(&store) as _,
         log: Arc::clone(&metastore) as _,
         ids,
         me: me.clone(),
         metrics: metrics.buffer.clone(),
-        traces: Traces::off(),
+        traces: traces.clone(),
         keep: Arc::new(|_, _| Box::pin(async {})),
         committed: Nudge::default(),
     };
-    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics, me }
+    Stage { producer: Producer::start(config, parts, &Tasks::new()), store, metastore, metrics, me, traces, collected }
 }
 
 impl Stage {
@@ -70,7 +78,7 @@ impl Stage {
     }
 
     fn send_of(&self, producer: Option<ProducerStamp>, partition: i32, size: usize, wait: Wait) -> Ticket {
-        let bytes = bytes::Bytes::from(build::batch(1, size, 0));
+        let bytes = Bytes::from(build::batch(1, size, 0));
         let summary = check(&bytes, &BatchLimits { max_bytes: 1 << 20, zstd: true }).expect("good");
         let summary = BatchSummary { producer, ..summary };
         let batch = NewBatch { log: TopicPartition::new(TOPIC, partition), summary, bytes, wait };
@@ -82,7 +90,10 @@ impl Stage {
         let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
         let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
         match self.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("a round") {
-            Round::Done(report) => self.producer.decide(&report.verdicts),
+            Round::Done(report) => {
+                self.producer.trace_round(&report.verdicts, Duration::ZERO);
+                self.producer.decide(&report.verdicts);
+            }
             Round::Busy => panic!("nobody else runs rounds"),
         }
     }
@@ -298,4 +309,76 @@ async fn who_lost_its_lease_commits_nothing_until_it_has_one_again() {
     stage.me.renew(agent(2), Instant::now());
     assert!(matches!(ticket.await.expect("settled"), Err(ProduceError::Unavailable(_))), "its producer may try elsewhere");
     assert_eq!(stage.metastore.pending_events().await, Ok(PendingEvents::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_object_goes_with_its_event_and_a_large_one_to_the_store() {
+    let memory = MemoryMetastore::new(Arc::new(SystemClock)).inlining(1000);
+    let stage = stage_on(CONFIG, Odds::default(), memory).await;
+    let small = stage.send(0, 10, Wait::Verdict);
+    stage.settled(small).await.expect("appended");
+    let inlined = stage.metastore.list_inlined(None, 10).await.expect("listed");
+    assert_eq!((inlined.len(), stage.store.list(None, 10).await.expect("listed").len()), (1, 0));
+    let body = stage.metastore.inlined_object(inlined[0].0).await.expect("looked").expect("there");
+    assert!(crate::records::object::read_footer(&body).is_ok(), "the object is whole");
+    let large = stage.send(0, 2_000, Wait::Verdict);
+    stage.settled(large).await.expect("appended");
+    assert_eq!(stage.metastore.list_inlined(None, 10).await.expect("listed"), inlined);
+    assert_eq!(stage.store.list(None, 10).await.expect("listed").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_small_objects_wait_for_their_commit_others_gather() {
+    let memory = MemoryMetastore::new(Arc::new(SystemClock)).inlining(10_000);
+    let slow = Odds { delay: 1000, max_delay: Duration::from_mins(1), ..Odds::default() };
+    let config = ProduceConfig { flush_interval: Duration::ZERO, uploads: 1, give_up_after: Duration::from_hours(1), ..CONFIG };
+    let stage = stage_on(config, slow, memory).await;
+    let mut tickets = Vec::new();
+    for _ in 0..20 {
+        tickets.push(stage.send(0, 10, Wait::Verdict));
+        // Everything that can be done without waiting for the metastore is done.
+        tokio::time::sleep(Duration::from_micros(1)).await;
+    }
+    for (offset, ticket) in (0..).zip(tickets) {
+        assert_eq!(stage.settled(ticket).await.expect("appended"), Appended::At(Offset(offset)));
+    }
+    let objects = stage.metastore.list_inlined(None, 100).await.expect("listed").len();
+    assert_eq!(objects, 2, "the first, and those that came while it was committed");
+}
+
+/// Postgres announces a round with its commit: its verdicts can be looked up before the agent that ran it says so.
+#[tokio::test(start_paused = true)]
+async fn a_round_is_traced_even_if_its_verdicts_were_looked_up_first() {
+    let stage = stage(CONFIG, Odds::default()).await;
+    let request = stage.traces.request("Produce", 13);
+    let [ticket] = request.scope(async { [stage.send(0, 10, Wait::Verdict)] }).await;
+    drop(request);
+    while stage.metastore.pending_events().await.expect("counted") == PendingEvents::default() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let rules = Rules { park_for: Duration::from_secs(1), max_parked: 10 };
+    let decide: Decide = Arc::new(move |snapshot| decide(snapshot, &rules));
+    let Round::Done(report) = stage.metastore.run_round(RoundLimits { events: 100 }, &decide).await.expect("a round") else {
+        panic!("nobody else runs rounds")
+    };
+    stage.producer.look_for_verdicts().await.expect("looked");
+    assert_eq!(ticket.await.expect("settled").expect("appended"), Appended::At(Offset(0)));
+    stage.producer.trace_round(&report.verdicts, Duration::from_millis(1));
+    assert_eq!(stage.collected.above("round").expect("traced"), ["materialize", "flush", "request Produce"]);
+}
+
+/// Objects are committed in the order of sealing: what a later one holds may not be what an earlier one waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn small_objects_do_not_wait_for_each_other_in_a_circle() {
+    let memory = MemoryMetastore::new(Arc::new(SystemClock)).inlining(10_000);
+    let config = ProduceConfig { flush_interval: Duration::ZERO, uploads: 2, ..CONFIG };
+    let stage = stage_on(config, Odds::default(), memory).await;
+    let one_by_one = async || {
+        for _ in 0..500 {
+            stage.send(0, 10, Wait::Durable).await.expect("settled").expect("committed");
+        }
+    };
+    // The uploads run on all threads, whoever sends.
+    let all = futures_util::future::join_all((0..4).map(|_| one_by_one()));
+    tokio::time::timeout(Duration::from_mins(1), all).await.expect("none is stuck");
 }

@@ -1,6 +1,6 @@
 //! Tickets of committed batches that wait for their verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::buffer::Group;
 use super::{Appended, ProduceError, Wait};
 use crate::metrics::BufferMetrics;
 use crate::partition::{BatchVerdict, ObjectVerdict};
-use crate::traces::Span;
+use crate::traces::{MOST_LINKS, Place, Span};
 use crate::types::ObjectId;
 
 /// The settling end of one [`super::Ticket`].
@@ -38,9 +38,16 @@ struct Expected {
     committed_at: Option<Instant>,
     /// Until the last verdict.
     span: Span,
+    /// Where the trace of the flush is, if there is one.
+    flush: Option<Place>,
 }
 
 impl Expected {
+    /// Where a round that decides it belongs. A verdict can be here before the answer to the commit, which begins the span.
+    fn place(&self) -> Option<Place> {
+        self.span.place().or_else(|| self.flush.clone())
+    }
+
     fn is_settled(&self) -> bool {
         self.stubs.iter().flatten().all(Option::is_none)
     }
@@ -50,18 +57,21 @@ impl Expected {
 #[derive(Debug)]
 pub(super) struct Unsettled {
     objects: Mutex<BTreeMap<ObjectId, Expected>>,
+    /// Traced objects that are settled. A round is announced as it is committed, so its verdicts may have been looked up before the round itself tells
+    /// them, and is to be traced.
+    settled_traces: Mutex<VecDeque<(ObjectId, Place)>>,
     settled: Notify,
     metrics: BufferMetrics,
 }
 
 impl Unsettled {
     pub(super) fn new(metrics: BufferMetrics) -> Self {
-        Unsettled { objects: Mutex::default(), settled: Notify::new(), metrics }
+        Unsettled { objects: Mutex::default(), settled_traces: Mutex::default(), settled: Notify::new(), metrics }
     }
 
     /// Before the event is committed: a verdict may come the moment after.
-    pub(super) fn expect(&self, object: ObjectId, stubs: Stubs) {
-        self.lock().insert(object, Expected { stubs, committed_at: None, span: Span::default() });
+    pub(super) fn expect(&self, object: ObjectId, stubs: Stubs, flush: Option<Place>) {
+        self.lock().insert(object, Expected { stubs, committed_at: None, span: Span::default(), flush });
     }
 
     /// The event is committed: whoever does not wait for the verdict is told.
@@ -76,6 +86,7 @@ impl Unsettled {
                 }
             }
             if expected.is_settled() {
+                self.remember(object, expected);
                 objects.remove(&object);
                 self.settled.notify_waiters();
             }
@@ -100,16 +111,27 @@ impl Unsettled {
             if expected.is_settled() {
                 // A verdict can be here before the answer to the commit.
                 self.metrics.numbered(expected.committed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                self.remember(*object, expected);
                 objects.remove(object);
                 self.settled.notify_waiters();
             }
         }
     }
 
-    /// The spans of those of these objects that are traced.
-    pub(super) fn traced(&self, verdicts: &[(ObjectId, ObjectVerdict)]) -> Vec<Span> {
-        let objects = self.lock();
-        verdicts.iter().filter_map(|(object, _)| objects.get(object)).map(|e| e.span.clone()).filter(Span::is_live).collect()
+    fn remember(&self, object: ObjectId, expected: &Expected) {
+        let Some(place) = expected.place() else { return };
+        let mut settled = self.settled_traces();
+        if settled.len() == MOST_LINKS {
+            settled.pop_front();
+        }
+        settled.push_back((object, place));
+    }
+
+    /// Where the spans of those of these objects are that are traced.
+    pub(super) fn traced(&self, verdicts: &[(ObjectId, ObjectVerdict)]) -> Vec<Place> {
+        let (objects, settled) = (self.lock(), self.settled_traces());
+        let lately = |object| settled.iter().find(|(known, _)| known == object).map(|(_, place)| place.clone());
+        verdicts.iter().filter_map(|(object, _)| objects.get(object).map_or_else(|| lately(object), Expected::place)).collect()
     }
 
     pub(super) fn objects(&self) -> Vec<ObjectId> {
@@ -131,6 +153,10 @@ impl Unsettled {
             }
             settled.await;
         }
+    }
+
+    fn settled_traces(&self) -> std::sync::MutexGuard<'_, VecDeque<(ObjectId, Place)>> {
+        self.settled_traces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Expected>> {
@@ -155,5 +181,29 @@ fn settle_decided(stubs: &mut Stubs, verdict: &ObjectVerdict) {
                 stub.settle(fate);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::traces::Traces;
+    use crate::types::Offset;
+
+    #[test]
+    fn a_round_that_was_quicker_than_the_answer_to_the_commit_is_traced_below_the_flush() {
+        let (traces, collected) = Traces::collected();
+        let unsettled = Unsettled::new(Metrics::new().expect("metrics").buffer.clone());
+        let object = ObjectId([1; 16]);
+        let stub = Stub { wait: Wait::Verdict, answer: oneshot::channel().0 };
+        let flush = traces.request("Produce", 13).child("flush");
+        unsettled.expect(object, vec![vec![Some(stub)]], flush.place());
+        let accepted = BatchVerdict::Accepted { base_offset: Offset(0) };
+        let verdicts = [(object, ObjectVerdict { runs: vec![vec![accepted]] })];
+        unsettled.decide(&verdicts);
+        traces.round(&unsettled.traced(&verdicts), Duration::ZERO, 1);
+        drop(flush);
+        assert_eq!(collected.above("round").expect("traced"), ["flush", "request Produce"]);
     }
 }

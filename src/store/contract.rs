@@ -81,7 +81,7 @@ fn config(server: &S3Server) -> S3Config {
 }
 
 /// The whole suite; the store is empty before and after.
-async fn keeps_the_contract(store: &Arc<dyn ObjectStore>) {
+pub(crate) async fn keeps_the_contract(store: &Arc<dyn ObjectStore>) {
     store.check().await.expect("a store that can be used");
     what_is_put_can_be_read_by_ranges(store).await;
     a_range_beyond_the_end_is_an_error_unless_told_otherwise(store).await;

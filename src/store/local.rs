@@ -6,6 +6,7 @@
 
 mod direct;
 mod files;
+mod memory;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -10,7 +10,7 @@
 
 mod body;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod flaky;
 pub mod local;
 pub mod measured;
@@ -89,6 +89,6 @@ pub trait ReadRange: Send + Sync + std::fmt::Debug {
     /// Exactly the bytes of `range`, in pieces.
     async fn read_range(&self, object: ObjectId, range: ByteRange) -> Result<Vec<Bytes>, StoreError>;
 
-    /// Says that `range` will be wanted soon. Never waits, never fails.
-    fn will_need(&self, object: ObjectId, range: ByteRange);
+    /// Says that these ranges of an object, in any order, will be wanted soon. Never waits, never fails.
+    fn will_need(&self, object: ObjectId, ranges: &[ByteRange]);
 }

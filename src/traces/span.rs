@@ -20,6 +20,10 @@ pub struct Traces(Option<SdkTracer>);
 #[derive(Debug, Clone, Default)]
 pub struct Span(Option<Arc<Live>>);
 
+/// Where a span is: what begins below it belongs there, also after it has ended.
+#[derive(Debug, Clone)]
+pub struct Place(SpanContext);
+
 #[derive(Debug)]
 struct Live {
     tracer: SdkTracer,
@@ -56,15 +60,15 @@ impl Traces {
         Span(found.map(|context| Arc::new(Live { tracer: tracer.clone(), context })))
     }
 
-    /// A round that took `took` until now has decided the objects of these spans.
-    pub fn round(&self, objects: &[Span], took: Duration, events: usize) {
-        let (Some(tracer), Some(first)) = (&self.0, objects.first().and_then(Span::live)) else { return };
+    /// A round that took `took` until now has decided the objects whose spans are there.
+    pub fn round(&self, objects: &[Place], took: Duration, events: usize) {
+        let (Some(tracer), Some((Place(first), others))) = (&self.0, objects.split_first()) else { return };
         #[expect(clippy::disallowed_methods, reason = "a span needs the time of day, and nothing is decided by it")]
         let began = SystemTime::now().checked_sub(took);
-        let mut builder = SpanBuilder::from_name("round").with_links(links(&objects[1..]));
+        let mut builder = SpanBuilder::from_name("round").with_links(links(others.iter().cloned()));
         builder.start_time = began;
         let builder = builder.with_attributes([KeyValue::new("yaks.events", as_number(events))]);
-        drop(Span::start(tracer, builder, &first.context));
+        drop(Span::start(tracer, builder, &Context::new().with_remote_span_context(first.clone())));
     }
 }
 
@@ -83,8 +87,10 @@ impl Span {
         self.0.as_deref()
     }
 
-    fn context(&self) -> Option<SpanContext> {
-        self.live().map(|live| live.context.span().span_context().clone())
+    /// Where this is, if it is traced.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        self.live().map(|live| Place(live.context.span().span_context().clone()))
     }
 
     /// Is this traced?
@@ -154,20 +160,20 @@ impl Waits {
     #[must_use]
     pub fn sealed(self) -> Span {
         let Some(first) = self.0.first().and_then(|wait| wait.request.live()) else { return Span::default() };
-        let others: Vec<Span> = self.0.iter().skip(1).map(|wait| wait.request.clone()).collect();
-        let builder = SpanBuilder::from_name("flush").with_links(links(&others));
+        let others = self.0.iter().skip(1).filter_map(|wait| wait.request.place());
+        let builder = SpanBuilder::from_name("flush").with_links(links(others));
         let flush = Span::start(&first.tracer, builder, &first.context);
-        if let Some(context) = flush.context() {
+        if let Some(Place(place)) = flush.place() {
             for live in self.0.iter().filter_map(|wait| wait.wait.live()) {
-                live.context.span().add_link(context.clone(), Vec::new());
+                live.context.span().add_link(place.clone(), Vec::new());
             }
         }
         flush
     }
 }
 
-fn links(spans: &[Span]) -> Vec<Link> {
-    spans.iter().filter_map(Span::context).map(Link::with_context).take(MOST_LINKS).collect()
+fn links(places: impl Iterator<Item = Place>) -> Vec<Link> {
+    places.take(MOST_LINKS).map(|Place(place)| Link::with_context(place)).collect()
 }
 
 fn as_number(count: usize) -> i64 {

@@ -87,5 +87,5 @@ impl ReadRange for StoreLink {
         Ok(vec![Bytes::from(joined)])
     }
 
-    fn will_need(&self, _: ObjectId, _: ByteRange) {}
+    fn will_need(&self, _: ObjectId, _: &[ByteRange]) {}
 }

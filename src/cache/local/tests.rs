@@ -166,7 +166,7 @@ async fn an_object_that_was_inserted_is_read_without_the_store_and_without_a_cop
     assert_eq!((pieces[0].as_ptr(), pieces[1].as_ptr()), (first[140..].as_ptr(), second.as_ptr()));
     let error = bench.read(id(1), 150, 9).await.expect_err("beyond the end");
     assert!(matches!(error, StoreError::OutOfRange { .. }), "{error}");
-    bench.cache.will_need(id(1), ByteRange { start: 0, len: 150 });
+    bench.cache.will_need(id(1), &[ByteRange { start: 0, len: 150 }]);
     bench.settled().await;
     assert_eq!(bench.store.gets(), 0);
 }
@@ -213,9 +213,10 @@ async fn reading_history_does_not_push_out_what_is_recent() {
 async fn what_will_be_needed_is_there_when_it_is() {
     let bench = Bench::new(1 << 20);
     bench.put(id(1), 1_000).await;
-    bench.cache.will_need(id(1), ByteRange { start: 150, len: 200 });
+    let (first, beside_it) = (ByteRange { start: 150, len: 80 }, ByteRange { start: 230, len: 120 });
+    bench.cache.will_need(id(1), &[beside_it, first]);
     bench.settled().await;
-    assert_eq!(bench.store.gets(), 1, "pages 1 to 3 in one request");
+    assert_eq!(bench.store.gets(), 1, "pages 1 to 3, of which both want the second, in one request");
     bench.reads_right(id(1), 150, 200).await;
     assert_eq!(bench.store.gets(), 1);
 }
@@ -225,8 +226,8 @@ async fn only_so_much_is_loaded_in_advance_and_readers_share_it() {
     let bench = Bench::new(1 << 20);
     bench.put(id(1), 2_000).await;
     bench.store.next_gets(1, Mishap::Hang);
-    bench.cache.will_need(id(1), ByteRange { start: 0, len: 2_000 });
-    bench.cache.will_need(id(1), ByteRange { start: 0, len: 2_000 });
+    bench.cache.will_need(id(1), &[ByteRange { start: 0, len: 2_000 }]);
+    bench.cache.will_need(id(1), &[ByteRange { start: 0, len: 2_000 }]);
     // Three pages are the limit, and they hang: the rest of the wish was dropped.
     bench.reads_right(id(1), 300, 100).await;
     assert_eq!(bench.store.gets(), 2);

@@ -7,6 +7,7 @@ mod appending;
 mod figures;
 mod group_states;
 mod groups;
+mod inlined;
 mod leases;
 mod model;
 #[path = "../../../tests/support/postgres.rs"]
@@ -52,8 +53,22 @@ struct Memory {
 impl Memory {
     #[expect(clippy::unused_async, reason = "as the other backends")]
     async fn fresh() -> Self {
+        Memory::inlining(0)
+    }
+
+    fn inlining(max: u64) -> Self {
         let clock = Arc::new(ManualClock::default());
-        Memory { clock: Arc::clone(&clock), metastore: Arc::new(super::memory::MemoryMetastore::new(clock)) }
+        Memory { clock: Arc::clone(&clock), metastore: Arc::new(super::memory::MemoryMetastore::new(clock).inlining(max)) }
+    }
+}
+
+/// Memory that takes small objects with their events.
+struct MemoryInlining;
+
+impl MemoryInlining {
+    #[expect(clippy::unused_async, reason = "as the other backends")]
+    async fn fresh() -> Memory {
+        Memory::inlining(1000)
     }
 }
 
@@ -234,6 +249,16 @@ contract! {
     model: random_scripts;
 }
 
+// Where objects are taken with their events.
+contract! {
+    @backend memory_inlining, MemoryInlining,
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_listed_and_deleted;
+}
+contract! {
+    @backend sqlite_inlining, Sqlite,
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_listed_and_deleted;
+}
+
 // Not the cases that see an event wait, or give a round a rule of its own.
 contract! {
     @backend sqlite_at_once, SqliteAtOnce,
@@ -243,6 +268,7 @@ contract! {
     rounds: offsets_follow_each_other, big_indexes_end_a_round, a_retry_gets_its_offset,
         what_waits_for_a_deleted_topic_is_refused, forgotten_producers, an_idle_round, rounds_are_announced;
     reading: the_first_segment_holds_the_offset, budgets_end_a_read, many_queries_at_once, the_first_segment_since;
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_listed_and_deleted;
     scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
     model: random_scripts;
 }

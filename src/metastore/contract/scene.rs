@@ -96,7 +96,7 @@ pub(in crate::metastore) fn event(number: u32, runs: impl IntoIterator<Item = (T
         run
     });
     let runs: Vec<Run> = laid_out.collect();
-    WriteEvent { object: object(number), node: NodeId(1), object_bytes: start + 100, index: encode_index(&runs) }
+    WriteEvent { object: object(number), node: NodeId(1), object_bytes: start + 100, index: encode_index(&runs), inlined: None }
 }
 
 /// The event of an object with one batch.

@@ -24,10 +24,15 @@ impl Log for MemoryMetastore {
         for event in events {
             if !state.has_event(event.object) {
                 let number = state.number();
+                state.inlined.extend(event.inlined.clone().map(|body| (event.object.place(), (event.object, body))));
                 state.pending.insert(number, (event.clone(), now));
             }
         }
         Ok(())
+    }
+
+    fn inline_max(&self) -> u64 {
+        self.inline_max
     }
 
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {

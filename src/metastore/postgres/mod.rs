@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 use super::announce::Subscribers;
-use super::{Change, Changes, Metastore, Result};
+use super::{Change, Changes, InlinedObjects, Metastore, Result};
 use crate::metrics::PoolUse;
 use crate::tasks::Tasks;
 
@@ -65,6 +65,8 @@ impl Changes for PostgresMetastore {
         self.subscribers.subscribe()
     }
 }
+
+impl InlinedObjects for PostgresMetastore {}
 
 #[async_trait]
 impl Metastore for PostgresMetastore {

@@ -5,9 +5,9 @@ use super::super::{SqliteConfig, SqliteMetastore};
 use crate::metastore::contract::scene::{
     ManualClock, PARK_FOR, append, at, object, plain, round, rules, single, stamped, topic, verdicts, whole_log,
 };
-use crate::metastore::{Metastore, PendingEvents};
-use crate::partition::BatchVerdict;
-use crate::types::TopicPartition;
+use crate::metastore::{DecideTrim, Metastore, PendingEvents};
+use crate::partition::{BatchVerdict, RejectReason, TrimTo, trim};
+use crate::types::{Offset, TopicPartition};
 
 struct Scene {
     metastore: Arc<dyn Metastore>,
@@ -116,4 +116,29 @@ async fn an_object_that_comes_twice_is_in_the_log_once() {
     assert_eq!(pending(&metastore).await.count, 0);
     let objects: Vec<_> = whole_log(&metastore, log).await.iter().map(|segment| segment.object).collect();
     assert_eq!(objects, [1, 2, 3].map(object));
+}
+
+/// What is remembered from one append to the next must not outlive a change by somebody else.
+#[tokio::test]
+async fn what_others_change_is_known_to_the_next_append() {
+    let Scene { metastore, log, clock, directory: _keep } = Scene::settled().await;
+    append(&metastore, &[single(1, log, stamped(7, 0, 2))]).await;
+    append(&metastore, &[single(2, log, stamped(7, 2, 2))]).await;
+    let decide: DecideTrim = Arc::new(trim);
+    let trimmed = metastore.trim_logs(&[(log, TrimTo::Offset(Offset(3)))], &decide).await.expect("trimmed");
+    assert!(matches!(trimmed[..], [Some(Ok(_))]), "{trimmed:?}");
+    append(&metastore, &[single(3, log, stamped(7, 4, 1))]).await;
+    assert_eq!(verdicts(&metastore, 3).await, Some(vec![at(4)]));
+    let told: Vec<_> = round(&metastore).await.heads.iter().map(|(_, head)| (head.log_start.0, head.high_watermark.0)).collect();
+    assert_eq!(told, [(3, 5)]);
+    clock.advance(Duration::from_secs(2));
+    metastore.expire_producers(Duration::from_secs(1), 10).await.expect("expired");
+    // What would have come before is a beginning, now that the producer is not known any more.
+    append(&metastore, &[single(4, log, stamped(7, 0, 1))]).await;
+    round(&metastore).await;
+    assert_eq!(verdicts(&metastore, 4).await, Some(vec![at(5)]));
+    metastore.delete_topic(log.topic).await.expect("deleted");
+    append(&metastore, &[single(5, log, plain(1))]).await;
+    round(&metastore).await;
+    assert_eq!(verdicts(&metastore, 5).await, Some(vec![BatchVerdict::Rejected(RejectReason::UnknownLog)]));
 }

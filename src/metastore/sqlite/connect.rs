@@ -21,6 +21,9 @@ use crate::metastore::{MetaError, Result};
 
 const DATABASE_FILE: &str = "metadata.db";
 const LOCK_FILE: &str = "lock";
+/// Pages in the log, 4 KiB each, before they are written to their places. The ends of logs are written by every commit: the later this is, the
+/// more of that happens once.
+const CHECKPOINT_PAGES: &str = "8192";
 
 /// How to open the file.
 #[derive(Debug, Clone)]
@@ -53,9 +56,9 @@ impl SqliteMetastore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(wait)
             .pragma("temp_store", "memory")
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("cache_size", "-16384");
-        let mut writer = SqliteConnection::connect_with(&options).await.map_err(reading)?;
-        writer.execute(PREPARE).await.map_err(reading)?;
+        let writer = open_writer(&options).await?;
         let readers = pool(readers, wait).connect_lazy_with(options.clone().create_if_missing(false).read_only(true));
         Ok(SqliteMetastore {
             file,
@@ -76,10 +79,28 @@ impl SqliteMetastore {
         &self.readers
     }
 
-    /// The connection that writes, when those before are done with it.
+    /// The connection that writes, when those before are done with it, for whoever may change anything.
     pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
+        let writer = self.writer_for_append().await?;
+        if let Some(at_once) = &self.at_once {
+            at_once.forget();
+        }
+        Ok(writer)
+    }
+
+    /// The same for who appends, and keeps what is remembered up to date.
+    pub(super) async fn writer_for_append(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>> {
         let late = |_| MetaError::Unavailable(format!("{} was not free to write within {:?}", self.file.display(), self.wait));
-        let writer = tokio::time::timeout(self.wait, self.writer.lock()).await.map_err(late)?;
+        let mut writer = tokio::time::timeout(self.wait, self.writer.lock()).await.map_err(late)?;
+        if let Some(connection) = writer.as_mut()
+            && has_lost_transaction(connection).await
+        {
+            *connection = open_writer(&self.options).await?;
+            tracing::warn!(
+                "{} was rolled back by SQLite itself, perhaps on a full disk; it is written by a new connection",
+                self.file.display()
+            );
+        }
         let closed = |_| MetaError::Unavailable(format!("{} is closed", self.file.display()));
         MutexGuard::try_map(writer, Option::as_mut).map_err(closed)
     }
@@ -138,6 +159,23 @@ pub(super) async fn begin(writer: &mut SqliteConnection) -> Result<Transaction<'
     writer.begin_with("BEGIN IMMEDIATE").await.map_err(reading)
 }
 
+async fn open_writer(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+    let mut writer = SqliteConnection::connect_with(options).await.map_err(reading)?;
+    writer.execute(PREPARE).await.map_err(reading)?;
+    Ok(writer)
+}
+
+/// On a full disk SQLite rolls back by itself. The driver's own ROLLBACK then fails, and it counts that transaction as open for ever, and begins no
+/// other. To be asked by the holder of the connection, who has begun none.
+async fn has_lost_transaction(writer: &mut SqliteConnection) -> bool {
+    if !writer.is_in_transaction() {
+        return false;
+    }
+    // It may just be ending; what comes next is done after that.
+    let answers = writer.ping().await;
+    answers.is_err() || writer.is_in_transaction()
+}
+
 /// Ends a transaction; only here can it be unknown whether it happened.
 pub(super) async fn commit(transaction: Transaction<'_, Sqlite>) -> Result<()> {
     transaction.commit().await.map_err(committing)
@@ -168,8 +206,13 @@ fn lock(directory: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::clock::SystemClock;
+    use crate::metastore::Topics as _;
+    use crate::metastore::contract::scene::rules;
+    use crate::types::{TopicId, TopicName};
 
     #[tokio::test]
     async fn a_second_process_on_one_data_directory_is_refused() {
@@ -180,5 +223,29 @@ mod tests {
         assert!(matches!(&refused, MetaError::Refused(why) if why.contains("in use by another yaks process")), "{refused}");
         drop(first);
         open().await.expect("it can be opened again");
+    }
+
+    #[tokio::test]
+    async fn after_the_disk_was_full_it_goes_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let opened = SqliteMetastore::open(SqliteConfig::new(directory.path()), Arc::new(SystemClock)).await;
+        let metastore = opened.expect("opened").deciding_at_once(rules());
+        metastore.apply_migrations().await.expect("migrated");
+        let room = async |pages: u32| {
+            let room = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+            room.execute(&mut *metastore.writer().await.expect("free")).await.expect("set");
+        };
+        // Of the two ways in which a transaction may fail: SQLite has rolled back, and SQLite waits for us to do so.
+        let long_value = BTreeMap::from([("long".to_owned(), "x".repeat(1 << 20))]);
+        for (number, partitions, configs) in [(1, 1, long_value), (2, 5_000, BTreeMap::new())] {
+            let name = TopicName::parse(&format!("t{number}")).expect("a name");
+            let create = async || metastore.create_topic(TopicId([number; 16]), &name, partitions, &configs).await;
+            // That is as many as there are.
+            room(1).await;
+            let error = create().await.expect_err("there is no room");
+            assert!(matches!(error, MetaError::Full(_)), "{error}");
+            room(1_000_000).await;
+            create().await.expect("created");
+        }
     }
 }

@@ -37,10 +37,10 @@ impl Rows {
     }
 
     /// One row of one id each.
-    pub(super) fn of_ids<'a>(ids: impl IntoIterator<Item = &'a [u8; 16]>) -> String {
+    pub(super) fn of_ids(ids: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
         let mut rows = Rows::new();
         for id in ids {
-            rows.row().blob(id);
+            rows.row().blob(id.as_ref());
         }
         rows.finish()
     }

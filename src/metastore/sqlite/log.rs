@@ -11,7 +11,7 @@ use sqlx::{Row as _, Sqlite, SqliteConnection};
 use super::connect::{begin, commit};
 use super::errors::{committing, reading};
 use super::json::Rows;
-use super::{SqliteMetastore, rows};
+use super::{SqliteMetastore, inlined, rows};
 use crate::metastore::leases::id_was_taken;
 use crate::metastore::round::decode_verdict;
 use crate::metastore::{Decide, Log, LogView, PendingEvents, Result, Round, RoundLimits, SegmentQuery, WriteEvent};
@@ -49,7 +49,7 @@ async fn taken_id(connection: &mut SqliteConnection, events: &[WriteEvent], writ
 #[async_trait]
 impl Log for SqliteMetastore {
     async fn append(&self, events: &[WriteEvent], writer: [u8; 16]) -> Result<()> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.writer_for_append().await?;
         let now = self.clock.now();
         if let Some(at_once) = &self.at_once
             // Then one process has the log for itself: nobody else can have its id.
@@ -62,16 +62,18 @@ impl Log for SqliteMetastore {
             return Err(id_was_taken(node));
         }
         self.settle(false);
-        if let [event] = events {
-            // A statement is a transaction, too.
-            insert(event, now).execute(&mut *connection).await.map_err(committing)?;
-            return Ok(());
-        }
         let mut transaction = begin(&mut connection).await?;
         for event in events {
+            if let Some(body) = &event.inlined {
+                inlined::insert(event.object, body).execute(&mut *transaction).await.map_err(reading)?;
+            }
             insert(event, now).execute(&mut *transaction).await.map_err(reading)?;
         }
         commit(transaction).await
+    }
+
+    fn inline_max(&self) -> u64 {
+        inlined::MAX
     }
 
     async fn find_events(&self, objects: &[ObjectId]) -> Result<Vec<ObjectId>> {

@@ -2,7 +2,8 @@
 //!
 //! One connection writes, a few read; the write-ahead log is synced at every commit, so that what was acknowledged survives
 //! the loss of power. A lock on a file beside the database keeps a second process away. The writing connection is the
-//! materializer's lock: a round is one transaction on it. Nothing is announced, since the one round reports to its caller.
+//! materializer's lock: a round is one transaction on it. Nothing is announced, since the one round reports to its caller. Small objects are stored
+//! with their events (docs/adr/0003-small-objects-with-their-events.md).
 //!
 //! Bulk goes through `json_each`, one statement a table whatever the number of rows, so no limit on parameters is ever near.
 
@@ -11,6 +12,7 @@ mod connect;
 mod errors;
 mod group_configs;
 mod groups;
+mod inlined;
 mod json;
 mod leases;
 mod log;

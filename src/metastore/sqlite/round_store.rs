@@ -12,12 +12,13 @@ use crate::types::Timestamp;
 type Done = Result<(), sqlx::Error>;
 
 /// What the writing connection is told when it opens: a row inserted into `round` is a round stored. Each column is a JSON array of rows, which may be
-/// empty. It is temporary because it is code: the file holds data only.
+/// empty, but for `bodies`: the bytes of new objects one after the other, cut by the rows of `inlined`. It is temporary because it is code: the
+/// file holds data only.
 ///
 /// New objects come from their pending events, or with their verdict if they never were pending; those with batches that had been parked are there
 /// already. A log's start is not a round's to change.
 pub(super) const PREPARE: &str = "\
-    CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked) AS SELECT 0, 0, 0, 0, 0, 0, 0; \
+    CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked, inlined, bodies) AS SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0; \
     CREATE TEMP TRIGGER store_round INSTEAD OF INSERT ON round BEGIN \
     UPDATE objects SET verdict = unhex(j.value ->> 1) FROM json_each(NEW.verdicts) j WHERE object_id = unhex(j.value ->> 0); \
     INSERT INTO objects (object_id, node, bytes, created_at, decided_at, verdict) \
@@ -42,6 +43,8 @@ pub(super) const PREPARE: &str = "\
     INSERT INTO parked_batches (object_id, run, batch, topic_id, partition, deadline, body) \
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, unhex(value ->> 6) \
         FROM json_each(NEW.parked) ORDER BY key; \
+    INSERT INTO inlined_objects (place, body) SELECT unhex(value ->> 0), substr(NEW.bodies, 1 + (value ->> 1), value ->> 2) \
+        FROM json_each(NEW.inlined); \
     END";
 
 /// Stores a round. After an error it is unknown whether that happened.
@@ -67,10 +70,11 @@ async fn store_decided(
     decisions: &Decisions,
     now: Timestamp,
 ) -> Done {
-    let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+    let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
     let store = store.bind(verdicts(decisions, fresh, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
     let store = store.bind(segments(decisions)).bind(heads(decisions)).bind(producers(decisions));
-    store.bind(unparked(decisions)).bind(parked(decisions)).execute(connection).await?;
+    let (inlined, bodies) = inlined(fresh);
+    store.bind(unparked(decisions)).bind(parked(decisions)).bind(inlined).bind(bodies).execute(connection).await?;
     Ok(())
 }
 
@@ -141,4 +145,13 @@ fn parked(decisions: &Decisions) -> String {
         row.log(&parked.log).int(parked.deadline.0).blob(&encode_parked(parked));
     }
     rows.finish()
+}
+
+fn inlined(fresh: &[WriteEvent]) -> (String, Vec<u8>) {
+    let (mut rows, mut bodies) = (Rows::new(), Vec::new());
+    for (event, body) in fresh.iter().filter_map(|event| Some((event, event.inlined.as_ref()?))) {
+        rows.row().blob(&event.object.place()).int(bodies.len() as i64).int(body.len() as i64);
+        bodies.extend_from_slice(body);
+    }
+    (rows.finish(), bodies)
 }

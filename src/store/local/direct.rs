@@ -5,102 +5,40 @@
 //! Where the file system knows no direct access, files are used as usual.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::memory::{Arena, SLOT, Slot};
 use crate::types::ByteRange;
 
 /// Memory, position and length of each access are multiples of this: the largest block size that is in use.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 #[cfg(target_os = "linux")]
 const FLAG: i32 = rustix::fs::OFlags::DIRECT.bits() as i32;
 #[cfg(not(target_os = "linux"))]
 const FLAG: i32 = 0;
 /// Shorter accesses are better served by the page cache.
 const SHORTEST: u64 = 128 * 1024;
-/// Bytes that one call writes.
-const STAGE: usize = 1024 * 1024;
-/// Buffers kept for the next access.
-const KEPT: usize = 16;
-/// A buffer of the pool holds a stage, or a piece of a read with what its blocks bring beside it.
-const BUFFER: usize = STAGE + 2 * BLOCK;
-
-/// Memory that begins at a multiple of [`BLOCK`].
-#[derive(Debug, Default)]
-struct Aligned {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Aligned {
-    /// `len` zeros.
-    fn new(len: usize) -> Aligned {
-        let bytes = vec![0; len + BLOCK];
-        let start = bytes.as_ptr().align_offset(BLOCK).min(BLOCK);
-        Aligned { bytes, start }
-    }
-
-    fn part(&mut self, range: Range<usize>) -> &mut [u8] {
-        &mut self.bytes[self.start..][range]
-    }
-}
-
-/// Buffers to be used again: fresh memory costs a page fault for each page, and zeros.
-#[derive(Debug, Default)]
-struct Pool {
-    free: Mutex<Vec<Aligned>>,
-}
-
-impl Pool {
-    fn take(self: &Arc<Self>) -> Pooled {
-        let memory = self.free().pop().unwrap_or_else(|| Aligned::new(BUFFER));
-        Pooled { memory, pool: Arc::clone(self) }
-    }
-
-    fn free(&self) -> MutexGuard<'_, Vec<Aligned>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A buffer that goes back to its pool.
-#[derive(Debug)]
-struct Pooled {
-    memory: Aligned,
-    pool: Arc<Pool>,
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
-        let mut free = self.pool.free();
-        if free.len() < KEPT {
-            free.push(memory);
-        }
-    }
-}
-
-impl AsRef<[u8]> for Pooled {
-    fn as_ref(&self) -> &[u8] {
-        &self.memory.bytes[self.memory.start..]
-    }
-}
+/// Slots that one call reads into or writes from, at most.
+const SLOTS_AT_ONCE: usize = 64;
+/// Slots that a file is written through.
+const SLOTS_WRITTEN: usize = 4;
 
 /// Direct access, as long as it is possible.
 #[derive(Debug)]
 pub(super) struct Direct {
     possible: AtomicBool,
-    pool: Arc<Pool>,
+    arena: Arena,
 }
 
 impl Direct {
     pub(super) fn new() -> Direct {
-        Direct { possible: AtomicBool::new(FLAG != 0), pool: Arc::default() }
+        Direct { possible: AtomicBool::new(FLAG != 0), arena: Arena::new() }
     }
 
     /// Whether `len` bytes are to be written or read directly.
@@ -115,86 +53,110 @@ impl Direct {
 
     /// Writes `pieces` to an empty file opened by [`Direct::open`]. `None`: it is not possible here.
     pub(super) fn write(&self, file: &File, pieces: &[Bytes]) -> io::Result<Option<()>> {
-        self.or_never(write_staged(file, pieces, &mut self.pool.take().memory))
+        let len: usize = pieces.iter().map(Bytes::len).sum();
+        let mut stage = self.slots(len.div_ceil(SLOT).min(SLOTS_WRITTEN));
+        self.or_never(write_staged(file, pieces, &mut stage))
     }
 
-    /// The bytes of `range`, which lies within the file, in pieces of at most `piece` bytes. `None`: it is not possible here.
-    pub(super) fn read(&self, file: &File, range: ByteRange, piece: u64) -> io::Result<Option<Vec<Bytes>>> {
-        let mut pieces = Vec::with_capacity(range.len.div_ceil(piece) as usize);
-        let mut at = range.start;
-        while at < range.end() {
-            let end = (at + piece).min(range.end());
-            let Some(read) = self.or_never(self.read_blocks(file, at..end))? else { return Ok(None) };
-            pieces.push(read);
-            at = end;
-        }
-        Ok(Some(pieces))
+    /// The bytes of `range`, which lies within the file, in pieces of at most [`SLOT`] bytes. `None`: it is not possible here.
+    pub(super) fn read(&self, file: &File, range: ByteRange) -> io::Result<Option<Vec<Bytes>>> {
+        // By whole blocks around it.
+        let first = range.start - range.start % BLOCK as u64;
+        let wanted = (range.end() - first) as usize;
+        let mut slots = self.slots(wanted.div_ceil(SLOT));
+        let Some(()) = self.or_never(read_to(file, &mut slots, first, wanted))? else { return Ok(None) };
+        let mut from = (range.start - first) as usize;
+        let mut left = wanted;
+        let pieces = slots.into_iter().map(|slot| {
+            let part = std::mem::take(&mut from)..left.min(SLOT);
+            left -= part.end;
+            // A short one is not to hold a slot.
+            if part.len() < SLOT / 2 { Bytes::copy_from_slice(&slot.as_ref()[part]) } else { Bytes::from_owner(slot).slice(part) }
+        });
+        Ok(Some(pieces.collect()))
+    }
+
+    fn slots(&self, count: usize) -> Vec<Slot> {
+        std::iter::repeat_with(|| self.arena.slot()).take(count).collect()
     }
 
     /// Some file systems refuse when a file is opened, others when it is used.
     fn or_never<T>(&self, result: io::Result<T>) -> io::Result<Option<T>> {
         match result {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                self.possible.store(false, Ordering::Relaxed);
+                if self.possible.swap(false, Ordering::Relaxed) {
+                    tracing::info!(%error, "files cannot be read and written past the page cache here; it is used from now on");
+                }
                 Ok(None)
             }
             result => result.map(Some),
         }
     }
-
-    /// The bytes at `range`, by whole blocks around it.
-    fn read_blocks(&self, file: &File, range: Range<u64>) -> io::Result<Bytes> {
-        let first = range.start - range.start % BLOCK as u64;
-        let wanted = (range.end - first) as usize;
-        let part = (range.start - first) as usize..wanted;
-        // What is read may be kept for long: a short piece is not to hold a whole buffer.
-        if (STAGE / 2..=BUFFER - BLOCK).contains(&wanted) {
-            let mut buffer = self.pool.take();
-            read_to(file, &mut buffer.memory, first, wanted)?;
-            return Ok(Bytes::from_owner(buffer).slice(part));
-        }
-        let mut memory = Aligned::new(wanted.next_multiple_of(BLOCK));
-        read_to(file, &mut memory, first, wanted)?;
-        let start = memory.start;
-        Ok(Bytes::from(memory.bytes).slice(start + part.start..start + part.end))
-    }
 }
 
 /// Copies the pieces, which lie anywhere, into whole blocks. The last block is filled up, and the file then cut to its length.
-fn write_staged(file: &File, pieces: &[Bytes], stage: &mut Aligned) -> io::Result<()> {
+fn write_staged(file: &File, pieces: &[Bytes], stage: &mut [Slot]) -> io::Result<()> {
     let (mut position, mut filled) = (0u64, 0usize);
     for mut piece in pieces.iter().map(|piece| &piece[..]) {
         while !piece.is_empty() {
-            let (now, rest) = piece.split_at(piece.len().min(STAGE - filled));
-            stage.part(filled..filled + now.len()).copy_from_slice(now);
+            let room = &mut stage[filled / SLOT].as_mut()[filled % SLOT..];
+            let (now, rest) = piece.split_at(piece.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
             filled += now.len();
             piece = rest;
-            if filled == STAGE {
-                file.write_all_at(stage.part(0..STAGE), position)?;
-                position += STAGE as u64;
+            if filled == stage.len() * SLOT {
+                write_from(file, stage, position, filled)?;
+                position += filled as u64;
                 filled = 0;
             }
         }
     }
     let blocks = filled.next_multiple_of(BLOCK);
-    stage.part(filled..blocks).fill(0);
-    file.write_all_at(stage.part(0..blocks), position)?;
+    if blocks > filled {
+        stage[filled / SLOT].as_mut()[filled % SLOT..][..blocks - filled].fill(0);
+    }
+    write_from(file, stage, position, blocks)?;
     file.set_len(position + filled as u64)
 }
 
-/// Reads whole blocks from `first` on until there are `wanted` bytes.
-fn read_to(file: &File, memory: &mut Aligned, first: u64, wanted: usize) -> io::Result<()> {
-    let mut read = 0;
-    while read < wanted {
-        // The file's end is within the last block; before it a read comes back short only at a block.
-        match file.read_at(memory.part(read..wanted.next_multiple_of(BLOCK)), first + read as u64) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(more) => read += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Writes the first `len` bytes of the slots, whole blocks, to `position`.
+fn write_from(file: &File, slots: &mut [Slot], position: u64, len: usize) -> io::Result<()> {
+    let mut written = 0;
+    while written < len {
+        let parts: Vec<_> = parts(slots, written..len).map(|part| IoSlice::new(part)).collect();
+        match rustix::io::pwritev(file, &parts, position + written as u64) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(more) => written += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Reads whole blocks from `first` on, into one slot after the other, until there are `wanted` bytes.
+fn read_to(file: &File, slots: &mut [Slot], first: u64, wanted: usize) -> io::Result<()> {
+    let mut read = 0;
+    while read < wanted {
+        // The file's end is within the last block; before it a read comes back short only at a block.
+        let mut parts: Vec<_> = parts(slots, read..wanted.next_multiple_of(BLOCK)).map(IoSliceMut::new).collect();
+        match rustix::io::preadv(file, &mut parts, first + read as u64) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(more) => read += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Where the bytes of `range` lie, counted through the slots; as many as one call takes.
+fn parts(slots: &mut [Slot], range: Range<usize>) -> impl Iterator<Item = &mut [u8]> {
+    let first = range.start / SLOT;
+    slots.iter_mut().enumerate().skip(first).take(SLOTS_AT_ONCE).map_while(move |(index, slot)| {
+        let part = range.start.saturating_sub(index * SLOT)..range.end.saturating_sub(index * SLOT).min(SLOT);
+        (!part.is_empty()).then(|| &mut slot.as_mut()[part])
+    })
 }
 
 #[cfg(test)]
@@ -205,6 +167,23 @@ mod tests {
 
     fn pattern(len: usize) -> Vec<u8> {
         (0..len).map(|i| (i * 31 / 7) as u8).collect()
+    }
+
+    /// The bytes of a call are those that follow the ones before, and as many as it takes.
+    #[test]
+    fn parts_follow_each_other_wherever_a_call_has_ended() {
+        let arena = Arena::new();
+        let mut slots: Vec<Slot> = (0..SLOTS_AT_ONCE + 3).map(|_| arena.slot()).collect();
+        for (number, slot) in (0..).zip(&mut slots) {
+            slot.as_mut().fill(number);
+        }
+        let whole = slots.len() * SLOT;
+        for range in [0..1, 0..SLOT, BLOCK..SLOT + BLOCK, SLOT - BLOCK..3 * SLOT, 0..whole, 2 * SLOT + BLOCK..whole, whole - 1..whole, 7..7]
+        {
+            let until = range.end.min((range.start / SLOT + SLOTS_AT_ONCE) * SLOT);
+            let expected: Vec<u8> = (range.start..until).map(|at| (at / SLOT) as u8).collect();
+            assert!(parts(&mut slots, range.clone()).map(|part| part.to_vec()).collect::<Vec<_>>().concat() == expected, "{range:?}");
+        }
     }
 
     proptest! {
@@ -229,7 +208,7 @@ mod tests {
             let start = (start * len as f64) as u64;
             let range = ByteRange { start, len: 1 + (part * (len as u64 - start - 1) as f64) as u64 };
             let file = direct.open(OpenOptions::new().read(true), &path).expect("opened").expect("direct");
-            let read = direct.read(&file, range, 700_000).expect("read").expect("possible").concat();
+            let read = direct.read(&file, range).expect("read").expect("possible").concat();
             prop_assert!(read == all[range.start as usize..range.end() as usize]);
         }
     }

@@ -13,7 +13,7 @@ use crate::store::{Listed, StoreError};
 use crate::types::{ByteRange, DATA_PREFIX, ObjectId};
 
 /// Largest piece a read is cut into, in bytes, so that a reader who keeps one piece does not keep a whole large read alive.
-const PIECE: u64 = 1024 * 1024;
+pub(super) const PIECE: u64 = 256 * 1024;
 const SHARDS: usize = 256;
 
 /// The directory and what is open of it.
@@ -85,7 +85,7 @@ impl Files {
             && let Some(file) = self.direct.open(OpenOptions::new().read(true), path)?
         {
             let Some(range) = within(&file, range)? else { return Ok(None) };
-            if let Some(pieces) = self.direct.read(&file, range, PIECE)? {
+            if let Some(pieces) = self.direct.read(&file, range)? {
                 return Ok(Some(pieces));
             }
         }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use yaks::metastore::{
     Agent as Registered, Beat, Change, Changes, CommittedOffset, Configs, Creation, DecideTrim, GroupChange, GroupConfigs, GroupLabel,
-    GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, LeaseOutcome, Leases, LogAdmin, Metastore, Offsets, PeerSecrets,
-    Reconfiguration, Result, Topic, TopicQuery, Topics, Trimmed,
+    GroupRow, GroupSweep, GroupVersion, Groups, GroupsSwept, Growth, InlinedObjects, LeaseOutcome, Leases, LogAdmin, Metastore, Offsets,
+    PeerSecrets, Reconfiguration, Result, Topic, TopicQuery, Topics, Trimmed,
 };
 use yaks::partition::{ProducerKey, ProducerState, TrimTo};
 use yaks::types::{GroupId, NodeId, TopicId, TopicName, TopicPartition};
@@ -181,6 +181,8 @@ impl Changes for Link {
         receiver
     }
 }
+
+impl InlinedObjects for Link {}
 
 #[async_trait]
 impl Metastore for Link {
