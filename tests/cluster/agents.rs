@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::task::block_in_place;
-
 use super::nginx::{Nginx, free_port};
 use super::support::{Broker, Services, signal};
 
@@ -71,7 +69,7 @@ impl Cluster {
     /// One more agent.
     pub fn add(&mut self) {
         let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let agent = block_in_place(|| Broker::agent(&self.services, &settings));
+        let agent = Broker::agent(&self.services, &settings);
         self.agents.push(agent);
         self.rebalance();
     }
@@ -93,7 +91,7 @@ impl Cluster {
     pub fn remove_last(&mut self) {
         if let Some(mut agent) = self.agents.pop() {
             self.rebalance();
-            let status = block_in_place(|| agent.terminate());
+            let status = agent.terminate();
             assert!(status.success(), "an agent that was told to stop ended with {status}:\n{}", agent.log());
         }
     }
@@ -119,17 +117,17 @@ impl Cluster {
 
     /// SIGKILL.
     pub fn kill(&mut self, agent: usize) {
-        block_in_place(|| self.agents[agent].kill());
+        self.agents[agent].kill();
     }
 
     pub fn restart(&mut self, agent: usize) {
-        block_in_place(|| self.agents[agent].restart());
+        self.agents[agent].restart();
     }
 
     /// SIGTERM; it must end in good order, by itself.
     pub fn terminate(&mut self, agent: usize) {
         let agent = &mut self.agents[agent];
-        let status = block_in_place(|| agent.terminate());
+        let status = agent.terminate();
         assert!(status.success(), "an agent that was told to stop ended with {status}:\n{}", tail(&agent.log()));
     }
 

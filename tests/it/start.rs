@@ -155,3 +155,15 @@ fn a_killed_broker_comes_back_under_its_id() {
     let log = broker.log();
     assert_eq!(log.matches(" node=0 ").count(), 2, "{log}");
 }
+
+/// The services of a test are tasks beside it: a broker that it starts, and waits for, must find them running.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_agent_that_a_task_starts_finds_its_services() {
+    let started = tokio::spawn(async {
+        let services = Services::start().await;
+        let mut agent = Broker::agent(&services, &[]);
+        create_topic(&agent.address, "t", 1).await;
+        agent.terminate()
+    });
+    assert!(started.await.expect("no panic").success());
+}

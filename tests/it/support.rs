@@ -93,7 +93,7 @@ impl Broker {
 
     /// Waits until it ends by itself; then its log is whole.
     pub fn wait(&mut self) -> ExitStatus {
-        let status = self.child.wait().expect("reaped");
+        let status = tokio::task::block_in_place(|| self.child.wait()).expect("reaped");
         self.copying.take().map(JoinHandle::join);
         status
     }
@@ -169,7 +169,8 @@ fn spawn(mut command: Command, log: &Path) -> (Child, JoinHandle<()>, String) {
             }
         }
     });
-    let Ok(address) = heard.recv_timeout(LONG) else {
+    // In place: the S3 server and the balancer it may talk to are tasks of this runtime, and one that waits behind this worker is taken by no other.
+    let Ok(address) = tokio::task::block_in_place(|| heard.recv_timeout(LONG)) else {
         let _ = child.kill();
         let _ = child.wait();
         panic!("yaks did not start:\n{}", std::fs::read_to_string(log).unwrap_or_default());
