@@ -58,6 +58,8 @@ pub struct Config {
     pub peers: PeerSettings,
     pub lease_ttl: Duration,
     pub lease_heartbeat: Duration,
+    /// Threads of the runtime.
+    pub worker_threads: usize,
     pub shutdown_timeout: Duration,
     /// None are sent without.
     pub traces: Option<TraceSettings>,
@@ -246,6 +248,7 @@ impl Config {
             },
             lease_ttl: read.millis("GROUPCACHE_LEASE_TTL_MS", 1_000)?,
             lease_heartbeat: read.millis("GROUPCACHE_HEARTBEAT_MS", 100)?,
+            worker_threads: worker_threads(mode, read.number("WORKER_THREADS", 0, 1_024)?),
             shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 0)?,
             traces: traces(&read)?,
             log: LogSettings { filter: read.text("LOG")?, json: read.choice("LOG_FORMAT", &["text", "json"])? == "json" },
@@ -308,6 +311,16 @@ fn backends(read: &settings::Reader<'_>, mode: Mode, data_dir: Option<PathBuf>) 
                 payload_signing: read.flag("S3_PAYLOAD_SIGNING")?,
             },
         }),
+    }
+}
+
+/// `yaks dev` shares its machine with its clients, and at a low rate most of what several threads do is to wake each other.
+fn worker_threads(mode: Mode, wanted: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match (wanted, mode) {
+        (0, Mode::Agent) => processors,
+        (0, Mode::Dev) => processors.div_ceil(2),
+        (threads, _) => threads,
     }
 }
 

@@ -27,6 +27,13 @@ fn dev_writes_at_once_and_keeps_everything_in_a_directory() {
 }
 
 #[test]
+fn dev_leaves_half_of_the_machine_to_its_clients() {
+    let threads = |mode, set: &[(&str, &str)]| read(mode, set).expect("usable").0.worker_threads;
+    assert_eq!(threads(Mode::Dev, &[]), threads(Mode::Agent, &[]).div_ceil(2));
+    assert_eq!(threads(Mode::Dev, &[("WORKER_THREADS", "3")]), 3);
+}
+
+#[test]
 fn a_wrong_value_is_one_line_that_names_the_variable() {
     for (name, value) in [
         ("BROKER_PORT", "kafka"),

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(config.worker_threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return app::complain(&error),
     };

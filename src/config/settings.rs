@@ -120,6 +120,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("GROUPCACHE_POLL_MS", "10000", "how often the other agents are looked up"),
     setting("GROUPCACHE_DEADLINE_MS", "250", "a peer that does not begin to answer within this is passed over in favour of S3"),
     setting("GROUPCACHE_LEASE_TTL_MS", "15000", "how long an agent that does not renew its lease counts as alive"),
+    setting("WORKER_THREADS", "0", "threads that serve connections; 0: one for each processor, in yaks dev for every two"),
     setting("SHUTDOWN_TIMEOUT_MS", "30000", "how long a shutdown waits for requests in flight"),
     setting("LOG", "info", "log filter: error, warn, info, debug, trace, or per module as in yaks::produce=debug"),
     setting("LOG_FORMAT", "text", "text or json"),

@@ -13,7 +13,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::SqliteMetastore;
 use super::errors::{committing, migrating, reading};
-use super::round_store::PREPARE;
+use super::{one_segment, round_store};
 use crate::clock::Clock;
 use crate::metastore::announce::Subscribers;
 use crate::metastore::schema::{applied_is_known, schema_is_current};
@@ -51,6 +51,8 @@ impl SqliteMetastore {
         let file = directory.join(DATABASE_FILE);
         let options = SqliteConnectOptions::new()
             .filename(&file)
+            // This process has the file for itself: no locks to ask the system for with each commit, and the index of the log in this memory.
+            .vfs("unix-excl")
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -161,7 +163,9 @@ pub(super) async fn begin(writer: &mut SqliteConnection) -> Result<Transaction<'
 
 async fn open_writer(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
     let mut writer = SqliteConnection::connect_with(options).await.map_err(reading)?;
-    writer.execute(PREPARE).await.map_err(reading)?;
+    for statements in [round_store::PREPARE, one_segment::PREPARE] {
+        writer.execute(statements).await.map_err(reading)?;
+    }
     Ok(writer)
 }
 

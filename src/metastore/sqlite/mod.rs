@@ -18,6 +18,7 @@ mod leases;
 mod log;
 mod log_admin;
 mod offsets;
+mod one_segment;
 mod round;
 mod round_store;
 mod rows;

@@ -4,6 +4,7 @@
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::json::Rows;
+use super::one_segment::OneSegment;
 use crate::metastore::WriteEvent;
 use crate::metastore::round::{Taken, encode_parked};
 use crate::partition::Decisions;
@@ -60,7 +61,10 @@ pub(super) async fn store(connection: &mut SqliteConnection, taken: &Taken, deci
 
 /// Stores what was decided of events that are not pending: all of `decisions`, or nothing if one of their objects is known already.
 pub(super) async fn store_fresh(connection: &mut SqliteConnection, events: &[WriteEvent], decisions: &Decisions, now: Timestamp) -> Done {
-    store_decided(connection, &Taken::default(), events, decisions, now).await
+    match OneSegment::of(events, decisions) {
+        Some(one) => one.store(connection, now).await,
+        None => store_decided(connection, &Taken::default(), events, decisions, now).await,
+    }
 }
 
 async fn store_decided(
