@@ -6,7 +6,7 @@
 use sqlx::SqliteConnection;
 
 use crate::metastore::WriteEvent;
-use crate::partition::{Decisions, ProducerKey, ProducerState};
+use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState};
 use crate::types::{Head, Segment, Timestamp};
 
 /// What the writing connection is told when it opens: a row inserted into `one_segment` is an object stored. Temporary for the reason of
@@ -36,7 +36,7 @@ pub(super) const PREPARE: &str = "\
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OneSegment<'a> {
     event: &'a WriteEvent,
-    decisions: &'a Decisions,
+    verdict: &'a ObjectVerdict,
     segment: &'a Segment,
     head: &'a Head,
     producer: Option<&'a (ProducerKey, ProducerState)>,
@@ -46,22 +46,25 @@ impl<'a> OneSegment<'a> {
     /// `events`, none of which is pending, and what was decided of them; `None` if that is more than one segment, or not one.
     pub(super) fn of(events: &'a [WriteEvent], decisions: &'a Decisions) -> Option<OneSegment<'a>> {
         let Decisions { segments, heads, producers, verdicts, park, unpark, set_aside } = decisions;
-        let ([event], [segment], [_]) = (events, segments.as_slice(), verdicts.as_slice()) else { return None };
+        let ([event], [segment], [(_, verdict)]) = (events, segments.as_slice(), verdicts.as_slice()) else { return None };
         let nothing_else = heads.len() == 1 && producers.len() <= 1 && park.is_empty() && unpark.is_empty() && set_aside.is_empty();
         let head = heads.get(&segment.log).filter(|_| nothing_else)?;
-        Some(OneSegment { event, decisions, segment, head, producer: producers.first() })
+        Some(OneSegment { event, verdict, segment, head, producer: producers.first() })
     }
 
     /// Stores it. After an error it is unknown whether that happened.
     pub(super) async fn store(self, connection: &mut SqliteConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-        let OneSegment { event, decisions, segment, head, producer } = self;
-        let verdict = decisions.verdicts.first().map(|(_, verdict)| verdict.encode());
+        let OneSegment { event, verdict, segment, head, producer } = self;
         let store = sqlx::query(
             "INSERT INTO one_segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
              ?20, ?21, ?22, ?23, ?24, ?25)",
         );
-        let store =
-            store.bind(event.object.0.as_slice()).bind(verdict).bind(now.0).bind(event.node.0).bind(event.object_bytes.cast_signed());
+        let store = store
+            .bind(event.object.0.as_slice())
+            .bind(verdict.encode())
+            .bind(now.0)
+            .bind(event.node.0)
+            .bind(event.object_bytes.cast_signed());
         let store = store.bind(segment.log.topic.0.as_slice()).bind(segment.log.partition.0).bind(segment.last_offset.0);
         let store = store.bind(segment.base_offset.0).bind(segment.range.start.cast_signed()).bind(segment.range.len.cast_signed());
         let store = store.bind(segment.record_count).bind(segment.max_timestamp.0).bind(segment.max_timestamp_so_far.0).bind(segment.level);
