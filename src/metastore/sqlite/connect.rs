@@ -51,8 +51,6 @@ impl SqliteMetastore {
         let file = directory.join(DATABASE_FILE);
         let options = SqliteConnectOptions::new()
             .filename(&file)
-            // This process has the file for itself: no locks to ask the system for with each commit, and the index of the log in this memory.
-            .vfs("unix-excl")
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
