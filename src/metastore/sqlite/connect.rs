@@ -227,6 +227,18 @@ mod tests {
         open().await.expect("it can be opened again");
     }
 
+    /// Else who looks into the file with a tool would take SQLite's log for left over, and remove it.
+    #[tokio::test]
+    async fn other_programs_see_that_the_log_is_in_use() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let opened = SqliteMetastore::open(SqliteConfig::new(directory.path()), Arc::new(SystemClock)).await.expect("opened");
+        opened.apply_migrations().await.expect("migrated");
+        opened.ping().await.expect("read");
+        for shared in ["metadata.db-wal", "metadata.db-shm"] {
+            assert!(directory.path().join(shared).exists(), "{shared}");
+        }
+    }
+
     #[tokio::test]
     async fn after_the_disk_was_full_it_goes_on() {
         let directory = tempfile::tempdir().expect("a directory");
