@@ -428,6 +428,9 @@ fn watch(metrics: &Metrics, most: u64, budget: &Budget, rooms: &Rooms, parts: &R
     if database.pool().is_some() {
         metrics.watch_pool(move || database.pool().unwrap_or_default());
     }
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let threads = runtime.num_workers();
+    metrics.watch_workers(threads, move || (0..threads).map(|thread| runtime.worker_total_busy_duration(thread)).sum());
     metrics.identify(me.agent().node.0, env!("CARGO_PKG_VERSION"));
     if me.until().is_some() {
         metrics.watch_lease(move || me.until().map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default());

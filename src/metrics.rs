@@ -120,6 +120,15 @@ impl Metrics {
         counter.with_callback(move |observer| observer.observe(pool().waited.as_secs_f64(), &[])).build();
     }
 
+    /// Shows how busy the threads that serve connections are: `busy` is the time that all of them have worked.
+    pub fn watch_workers(&self, threads: usize, busy: impl Fn() -> Duration + Send + Sync + 'static) {
+        let meter = self.provider.meter(SCOPE);
+        gauge(&meter, "yaks_worker_threads", "Threads that serve connections").record(threads as u64, &[]);
+        let counter =
+            meter.f64_observable_counter("yaks_worker_busy_seconds_total").with_description("Time that these threads have worked");
+        counter.with_callback(move |observer| observer.observe(busy().as_secs_f64(), &[])).build();
+    }
+
     /// Says which agent this is.
     pub fn identify(&self, node: i32, version: &'static str) {
         let about = gauge(&self.provider.meter(SCOPE), "yaks_info", "Always 1; its labels say which agent this is");
@@ -747,6 +756,7 @@ mod tests {
         metrics.watch_stalled(|| Duration::from_millis(1500));
         metrics.watch_lease(|| Duration::from_secs(12));
         metrics.watch_pool(|| PoolUse { used: 2, idle: 3, most: 16, acquires: 40, waited: Duration::from_millis(250) });
+        metrics.watch_workers(2, || Duration::from_millis(750));
         metrics.identify(4, "1.2.3");
         metrics.materializer.pending(5, Some(Duration::from_secs(9)), 1);
         metrics.store.request("put", "unavailable", 0, Duration::from_millis(30));
@@ -768,6 +778,8 @@ mod tests {
             "yaks_db_pool_max_connections 16",
             "yaks_db_pool_acquires_total 40",
             "yaks_db_pool_wait_seconds_total 0.25",
+            "yaks_worker_threads 2",
+            "yaks_worker_busy_seconds_total 0.75",
             "yaks_info{node=\"4\",version=\"1.2.3\"} 1",
             "yaks_materializer_pending_events 5",
             "yaks_materializer_oldest_pending_seconds 9",
