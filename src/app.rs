@@ -360,7 +360,7 @@ fn peer_secret(ids: &dyn Ids) -> [u8; 32] {
 fn cache_config(config: &Config) -> CacheConfig {
     let usual = CacheConfig::with_capacity(config.cache_bytes);
     match config.backends {
-        Backends::Local { .. } => CacheConfig { page_bytes: LOCAL_PAGE_BYTES, prefetched_pages: 64, ..usual },
+        Backends::Local { .. } => CacheConfig { page_bytes: LOCAL_PAGE_BYTES, prefetched_pages: 128, ..usual },
         Backends::Shared { .. } => usual,
     }
 }

@@ -111,6 +111,10 @@ impl Loader {
 
     /// Has as many of `pages` loaded as the limit allows, for nobody yet.
     pub(super) fn load_in_advance(self: &Arc<Self>, object: ObjectId, mut pages: Vec<Page>) {
+        // What is on its way already must not take the room of what is not.
+        let loading = self.loading();
+        pages.retain(|page| [false, true].iter().all(|of_owner| !loading.contains_key(&(object, *page, *of_owner))));
+        drop(loading);
         pages.truncate(self.prefetches.available_permits());
         let Ok(count) = u32::try_from(pages.len()) else { return };
         // None left, or another was faster: a wish is no promise.

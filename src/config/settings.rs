@@ -69,10 +69,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("PRODUCER_EXPIRY_MS", "86400000", "idempotent producers that send nothing for so long are forgotten"),
     setting("FETCH_MAX_BYTES", "52428800", "most bytes of one fetch response"),
     differs("FETCH_MEMORY_BYTES", "536870912", "268435456", "bytes of fetch responses not sent yet; beyond, each brings one batch"),
-    differs(
+    setting(
         "FETCH_READ_AHEAD_BYTES",
         "16777216",
-        "8388608",
         "how far ahead of a lagging consumer objects are read, up to twice as far to end with a segment; 0 for not at all",
     ),
     setting("GROUP_MIN_SESSION_TIMEOUT_MS", "6000", "shortest session a group member may ask for"),

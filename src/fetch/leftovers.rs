@@ -33,10 +33,19 @@ impl Sight {
         self.view.segments.last().map(|last| last.last_offset.plus(1))
     }
 
-    /// Whether no more would be found by asking: it reaches the log's `end`, or the segments behind the first wanted one suffice for `log`.
-    fn suffices(&self, log: &FetchLog, end: Offset) -> bool {
-        let wanted = self.view.segments.iter().skip_while(|segment| segment.last_offset < log.from);
-        self.next() == Some(end) || wanted.skip(1).map(|segment| segment.range.len).sum::<u64>() >= log.max_bytes.max(1)
+    /// Whether no more is to be found by asking: it reaches the log's `end`, or the segments behind the first wanted one suffice for `log` and for what is
+    /// to be read `ahead` of it, which would otherwise end where the sight does, and begin anew behind it.
+    fn suffices(&self, log: &FetchLog, ahead: u64, end: Offset) -> bool {
+        let segments = &self.view.segments;
+        if self.next() == Some(end) {
+            return true;
+        }
+        let bytes = |segments: &[Segment]| segments.iter().map(|segment| segment.range.len).sum::<u64>();
+        let fetch = log.max_bytes.max(1);
+        // Many small segments may not reach that far in one look-up: those still serve some fetches.
+        let ahead = ahead.min(bytes(segments).saturating_sub(fetch.saturating_mul(2)) / 2);
+        let wanted = segments.partition_point(|segment| segment.last_offset < log.from);
+        bytes(segments.get(wanted + 1..).unwrap_or_default()) >= fetch.saturating_add(ahead)
     }
 }
 
@@ -72,10 +81,10 @@ impl Generations {
     }
 
     /// What rounds in a row have written from where `log` begins.
-    fn joined(&self, log: &FetchLog, end: Offset, age: Duration) -> Option<Sight> {
+    fn joined(&self, log: &FetchLog, ahead: u64, end: Offset, age: Duration) -> Option<Sight> {
         let mut sight = self.get(log.log, log.from, age)?.clone();
         for _ in 0..ROUNDS {
-            if sight.suffices(log, end) {
+            if sight.suffices(log, ahead, end) {
                 return Some(sight);
             }
             let more = self.get(log.log, sight.next()?, age)?;
@@ -110,12 +119,12 @@ impl Leftovers {
         }
     }
 
-    /// What answers `log`, of which `end` is the end, and is not older than `age`.
-    pub(super) fn find(&self, log: &FetchLog, end: Offset, age: Duration) -> Option<Sight> {
-        if let Some(sight) = lock(&self.found).get(log.log, log.from, age).filter(|sight| sight.suffices(log, end)) {
+    /// What answers `log`, of which `end` is the end, says what follows for `ahead` bytes, and is not older than `age`.
+    pub(super) fn find(&self, log: &FetchLog, ahead: u64, end: Offset, age: Duration) -> Option<Sight> {
+        if let Some(sight) = lock(&self.found).get(log.log, log.from, age).filter(|sight| sight.suffices(log, ahead, end)) {
             return Some(sight.clone());
         }
-        lock(&self.written).joined(log, end, age)
+        lock(&self.written).joined(log, ahead, end, age)
     }
 }
 
@@ -146,14 +155,14 @@ mod tests {
         let (leftovers, log) = (Leftovers::default(), segment(0, 0..10, 0..1_000).log);
         let from = |offset, max_bytes| FetchLog { log, from: Offset(offset), max_bytes };
         leftovers.keep(log, Offset(5), sight());
-        assert!(leftovers.find(&from(5, 2_000), END, SECOND).is_some());
-        assert!(leftovers.find(&from(5, 2_001), END, SECOND).is_none(), "there may be more that is not known");
-        assert!(leftovers.find(&from(5, 2_001), Offset(30), SECOND).is_some(), "there is no more");
-        assert!(leftovers.find(&from(6, 1), END, SECOND).is_none(), "nobody stopped there");
+        assert!(leftovers.find(&from(5, 2_000), 0, END, SECOND).is_some());
+        assert!(leftovers.find(&from(5, 2_001), 0, END, SECOND).is_none(), "there may be more that is not known");
+        assert!(leftovers.find(&from(5, 2_001), 0, Offset(30), SECOND).is_some(), "there is no more");
+        assert!(leftovers.find(&from(6, 1), 0, END, SECOND).is_none(), "nobody stopped there");
         leftovers.keep(log, Offset(20), sight());
-        assert!(leftovers.find(&from(20, 1), END, SECOND).is_none(), "the last segment is all that is left");
+        assert!(leftovers.find(&from(20, 1), 0, END, SECOND).is_none(), "the last segment is all that is left");
         tokio::time::advance(SECOND * 2).await;
-        assert!(leftovers.find(&from(5, 2_000), END, SECOND).is_none());
+        assert!(leftovers.find(&from(5, 2_000), 0, END, SECOND).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,13 +171,13 @@ mod tests {
         let from = |offset| FetchLog { log, from: Offset(offset), max_bytes: 1 << 20 };
         let offsets = |sight: Sight| sight.view.segments.iter().map(|s| s.base_offset.0).collect::<Vec<_>>();
         leftovers.learn(&[(log, head(20))], &[segment(1, 10..20, 0..100), segment(0, 0..10, 0..100)]);
-        assert_eq!(leftovers.find(&from(0), Offset(20), SECOND).map(offsets), Some(vec![0, 10]));
-        assert!(leftovers.find(&from(0), Offset(25), SECOND).is_none(), "another agent has written more");
-        assert!(leftovers.find(&from(5), Offset(20), SECOND).is_none(), "nobody stopped there");
+        assert_eq!(leftovers.find(&from(0), 0, Offset(20), SECOND).map(offsets), Some(vec![0, 10]));
+        assert!(leftovers.find(&from(0), 0, Offset(25), SECOND).is_none(), "another agent has written more");
+        assert!(leftovers.find(&from(5), 0, Offset(20), SECOND).is_none(), "nobody stopped there");
         leftovers.learn(&[(log, head(25))], &[segment(2, 20..25, 0..100)]);
-        assert_eq!(leftovers.find(&from(0), Offset(25), SECOND).map(offsets), Some(vec![0, 10, 20]));
+        assert_eq!(leftovers.find(&from(0), 0, Offset(25), SECOND).map(offsets), Some(vec![0, 10, 20]));
         tokio::time::advance(SECOND * 2).await;
-        assert!(leftovers.find(&from(0), Offset(25), SECOND).is_none());
+        assert!(leftovers.find(&from(0), 0, Offset(25), SECOND).is_none());
     }
 
     #[tokio::test]
@@ -179,6 +188,6 @@ mod tests {
             leftovers.keep(TopicPartition::new(log.topic, partition), Offset(1), sight());
         }
         let age = Duration::from_mins(1);
-        assert!(leftovers.find(&FetchLog { log, from: Offset(0), max_bytes: 1 }, END, age).is_none());
+        assert!(leftovers.find(&FetchLog { log, from: Offset(0), max_bytes: 1 }, 0, END, age).is_none());
     }
 }

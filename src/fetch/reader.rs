@@ -24,7 +24,7 @@ const LOOKS: usize = 3;
 const FEWEST_SEGMENTS: usize = 8;
 const MOST_SEGMENTS: usize = 128;
 /// A look-up reaches this many times as far as its fetch can carry: for the fetches after it.
-const FETCHES_A_LOOK: u64 = 8;
+const FETCHES_A_LOOK: u64 = 16;
 
 /// Reads logs for consumers.
 pub struct Reader {
@@ -135,29 +135,35 @@ impl Reader {
 
     /// Finds out about each log: from what is known where that is enough, else from the metastore, in one statement.
     async fn look(&self, logs: &[FetchLog], trust: Trust) -> Vec<Look> {
-        let known: Vec<Option<Sight>> = logs.iter().map(|log| self.known(log, trust)).collect();
+        let known = match trust {
+            Trust::Known => self.known(logs),
+            Trust::Nothing => logs.iter().map(|_| None).collect(),
+        };
         let asked: Vec<FetchLog> = logs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(log, _)| *log).collect();
         let mut answers = self.ask(&asked).await.into_iter();
         known.into_iter().map(|known| known.map_or_else(|| answers.next().unwrap_or(Err(FetchError::UnknownLog)), Ok)).collect()
     }
 
-    /// The log as the board or an earlier look-up knows it, if nothing more would be found by asking.
-    fn known(&self, log: &FetchLog, trust: Trust) -> Option<Sight> {
-        if trust == Trust::Nothing {
-            return None;
-        }
+    /// Each log as the board or an earlier look-up knows it, if nothing more would be found by asking.
+    fn known(&self, logs: &[FetchLog]) -> Vec<Option<Sight>> {
         // Twice the period, so that knowledge that is refreshed once in a period never counts as old.
         let age = self.config.look_every * 2;
-        let head = self.watermarks.fresh(log.log, age)?;
-        if head.high_watermark == log.from {
-            return Some(Sight { view: Arc::new(LogView { head, segments: Vec::new() }), asked_at: Instant::now() });
-        }
-        if log.from < head.log_start {
-            return None;
-        }
-        let Sight { view, asked_at } = self.leftovers.find(log, head.high_watermark, age)?;
-        // The board's head is never older than the look-up's: an end that was told does not go back.
-        Some(Sight { view: Arc::new(LogView { head, segments: view.segments.clone() }), asked_at })
+        let heads: Vec<Option<Head>> = logs.iter().map(|log| self.watermarks.fresh(log.log, age)).collect();
+        let lagging = logs.iter().zip(&heads).filter(|(log, head)| head.is_none_or(|head| head.high_watermark > log.from)).count();
+        let ahead = self.server.ahead(lagging);
+        let known = logs.iter().zip(heads).map(|(log, head)| {
+            let head = head?;
+            if head.high_watermark == log.from {
+                return Some(Sight { view: Arc::new(LogView { head, segments: Vec::new() }), asked_at: Instant::now() });
+            }
+            if log.from < head.log_start {
+                return None;
+            }
+            let Sight { view, asked_at } = self.leftovers.find(log, ahead, head.high_watermark, age)?;
+            // The board's head is never older than the look-up's: an end that was told does not go back.
+            Some(Sight { view: Arc::new(LogView { head, segments: view.segments.clone() }), asked_at })
+        });
+        known.collect()
     }
 
     /// Asks the metastore: one answer for each of `logs`.
@@ -166,7 +172,7 @@ impl Reader {
             return Vec::new();
         }
         let asked_at = Instant::now();
-        let ahead = self.config.read_ahead_bytes / logs.len() as u64;
+        let ahead = self.server.ahead(logs.len());
         let max_segments = (self.config.max_segments / logs.len()).clamp(FEWEST_SEGMENTS, MOST_SEGMENTS);
         let max_bytes = |log: &FetchLog| log.max_bytes.min(self.config.max_bytes).saturating_mul(FETCHES_A_LOOK).saturating_add(ahead);
         let query = |log: &FetchLog| SegmentQuery { log: log.log, from: log.from, max_bytes: max_bytes(log), max_segments };

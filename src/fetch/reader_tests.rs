@@ -452,6 +452,45 @@ async fn what_a_lagging_reader_wants_next_is_announced() {
     assert_eq!(world.statements.load(Ordering::SeqCst), 3);
 }
 
+/// What is read ahead must not end where a look-up did: it is announced in time, by the fetch before the one before.
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_finds_everything_announced_in_time() {
+    let world = World::new(2);
+    for _ in 0..100 {
+        world.append(&[0, 1].map(|p| (p, run(&[(1, 10_000); 10]))));
+    }
+    let reader = world.reader(FetchConfig { read_ahead_bytes: 600_000, ..config() });
+    let mut next = [0i64; 2];
+    // Of each fetch, what it read and announced.
+    let mut told: Vec<Vec<(ObjectId, ByteRange)>> = Vec::new();
+    while next.iter().any(|next| *next < 1_000) {
+        let fetch = patient(request(&[(0, next[0]), (1, next[1])], 200_000, 100_000), 1, 60);
+        for (next, fetched) in next.iter_mut().zip(reader.fetch(fetch).await) {
+            *next += fetched.expect("fetched").record_count as i64;
+        }
+        let read: Vec<_> = world.read.lock().expect("free").drain(..).collect();
+        if let Some(before) = told.len().checked_sub(2) {
+            let in_time: Vec<_> = told[..=before].concat();
+            assert!(read.iter().all(|read| covers(&in_time, *read)), "fetch {} reads {read:?}, told of {in_time:?}", told.len());
+        }
+        let announced = std::mem::take(&mut *world.announced.lock().expect("free"));
+        let announced = announced.iter().flat_map(|(object, ranges)| ranges.iter().map(|range| (*object, *range)));
+        told.push(read.into_iter().chain(announced).collect());
+    }
+    let (fetches, statements) = (told.len(), world.statements());
+    assert!(fetches > 50 && statements * 4 < fetches, "{statements} look-ups for {fetches} fetches");
+}
+
+/// Whether the ranges in `told` hold all of one.
+fn covers(told: &[(ObjectId, ByteRange)], (object, range): (ObjectId, ByteRange)) -> bool {
+    let told = || told.iter().filter(|(of, _)| *of == object).map(|(_, range)| range);
+    let mut at = range.start;
+    while let Some(end) = told().filter(|told| told.start <= at).map(ByteRange::end).max().filter(|end| *end > at) {
+        at = end;
+    }
+    at >= range.end()
+}
+
 /// A log's batches, by rounds: for each round and log what its run holds.
 type Shape = Vec<Vec<Vec<(i32, usize)>>>;
 

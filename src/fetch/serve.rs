@@ -134,11 +134,15 @@ impl Server {
         logs.into_iter().map(|log| self.finish(log)).collect()
     }
 
+    /// How far ahead each of so many lagging logs is read, in bytes.
+    pub(super) fn ahead(&self, lagging: usize) -> u64 {
+        self.read_ahead_bytes / lagging.max(1) as u64
+    }
+
     /// Tells the cache what readers that lag behind will want next: of each object all of it, so that logs that lie beside each other in it are read in one
     /// go. Older objects come first.
     fn announce(&self, hungry: &[Hungry<'_>], plans: &[plan::LogPlan]) {
-        let lagging = plans.iter().filter(|plan| !plan.reads.is_empty()).count() as u64;
-        let bytes = self.read_ahead_bytes / lagging.max(1);
+        let bytes = self.ahead(plans.iter().filter(|plan| !plan.reads.is_empty()).count());
         if bytes == 0 {
             return;
         }

@@ -235,3 +235,16 @@ async fn only_so_much_is_loaded_in_advance_and_readers_share_it() {
     assert!(waits.is_err(), "the third page is on its way and not asked for again");
     assert_eq!(bench.store.gets(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_takes_no_room_of_what_is_not() {
+    let bench = Bench::new(1 << 20);
+    bench.put(id(1), 1_000).await;
+    bench.store.next_gets(1, Mishap::Hang);
+    bench.cache.will_need(id(1), &[ByteRange { start: 0, len: 100 }]);
+    bench.cache.will_need(id(1), &[ByteRange { start: 0, len: 300 }]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.store.gets(), 2);
+    bench.reads_right(id(1), 100, 200).await;
+    assert_eq!(bench.store.gets(), 2, "of three pages one hangs: there was room for two");
+}

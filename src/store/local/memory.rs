@@ -15,8 +15,8 @@ use super::files::PIECE;
 const HUGE: usize = 2 * 1024 * 1024;
 /// What is read may be kept for long, and a piece of it is not to hold much more than itself.
 pub(super) const SLOT: usize = PIECE as usize;
-/// Huge pages of an arena at most: 128 MiB.
-const MOST: usize = 64;
+/// Huge pages of an arena at most: 192 MiB.
+const MOST: usize = 96;
 
 /// Huge pages in slots. It grows as it is needed, up to its limit, and its memory is never given back, not even when it is dropped: a process has one store.
 #[derive(Debug, Clone)]
