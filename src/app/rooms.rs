@@ -87,7 +87,8 @@ impl Rooms {
             ..FetchConfig::default()
         };
         let metrics = parts.metrics.fetch.clone();
-        let reader = Arc::new(Reader::new(Arc::clone(&log), Arc::clone(&parts.reads), Arc::clone(&watermarks), metrics, fetch));
+        let reads = Arc::clone(&parts.reads);
+        let reader = Arc::new(Reader::new(Arc::clone(&log), reads, Arc::clone(&watermarks), metrics, background.clone(), fetch));
         Materializer::start(
             materialize_config(&config.materialize),
             MaterializeParts {

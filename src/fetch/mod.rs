@@ -21,6 +21,7 @@ mod plan;
 mod positions;
 mod reader;
 mod serve;
+mod sights;
 #[cfg(test)]
 mod testing;
 mod wait;
@@ -106,6 +107,13 @@ pub struct FetchConfig {
     pub max_segments: usize,
     /// How often the metastore is asked for news of logs that are waited for, in case an announcement was lost.
     pub look_every: Duration,
+}
+
+impl FetchConfig {
+    /// How far ahead each of so many lagging logs is read, in bytes.
+    fn ahead(&self, lagging: usize) -> u64 {
+        self.read_ahead_bytes / lagging.max(1) as u64
+    }
 }
 
 impl Default for FetchConfig {

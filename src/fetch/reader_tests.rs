@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::*;
+use crate::fetch::sights::FEWEST_SEGMENTS;
 use crate::fetch::testing::{World, all_offsets, log, object, offsets, request, run};
-use crate::metastore::MetaError;
+use crate::metastore::{MetaError, SegmentQuery};
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::tasks::Tasks;
@@ -416,7 +417,7 @@ async fn read_ahead_hides_a_slow_store_from_one_sequential_consumer() {
         let pages = Arc::new(SlowPages { behind: Arc::clone(&world), due: Mutex::default() });
         let config = FetchConfig { read_ahead_bytes, ..FetchConfig::default() };
         let metrics = Metrics::new().expect("metrics").fetch.clone();
-        let reader = Reader::new(Arc::clone(&world) as _, pages, Arc::default(), metrics, config);
+        let reader = Reader::new(Arc::clone(&world) as _, pages, Arc::default(), metrics, Tasks::new(), config);
         let (mut next, mut bytes, began) = ([0i64; 4], 0, Instant::now());
         while next.iter().any(|next| *next < 1_600) {
             let from: Vec<(i32, i64)> = (0..4).map(|p| (p, next[p as usize])).collect();
@@ -479,6 +480,36 @@ async fn who_reads_on_finds_everything_announced_in_time() {
     }
     let (fetches, statements) = (told.len(), world.statements());
     assert!(fetches > 50 && statements * 4 < fetches, "{statements} look-ups for {fetches} fetches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_waits_for_one_look_up_only() {
+    let world = World::new(2);
+    for _ in 0..100 {
+        world.append(&[0, 1].map(|p| (p, run(&[(1, 10_000); 10]))));
+    }
+    *world.look_up.lock().expect("free") = SOON;
+    let reader = world.reader(FetchConfig { read_ahead_bytes: 600_000, ..config() });
+    let (mut next, mut waited) = ([0i64; 2], Vec::new());
+    while next.iter().any(|next| *next < 1_000) {
+        let began = Instant::now();
+        let fetch = patient(request(&[(0, next[0]), (1, next[1])], 200_000, 100_000), 1, 60);
+        for (next, fetched) in next.iter_mut().zip(reader.fetch(fetch).await) {
+            *next += fetched.expect("fetched").record_count as i64;
+        }
+        waited.push(began.elapsed());
+        // The consumer's own time.
+        tokio::time::sleep(2 * SOON).await;
+    }
+    assert_eq!((waited[0], waited.iter().sum::<Duration>()), (SOON, SOON), "{waited:?}");
+    assert!(world.statements() > 2, "it did not see everything at once");
+    // Who does not go on has nothing looked up, nor who does not wait.
+    for last in [patient(request(&[(0, 1_000)], MIB, MIB), 1, 1), request(&[(0, 0)], 10_000, 10_000)] {
+        reader.fetch(last).await;
+        world.statements();
+        tokio::time::sleep(SOON).await;
+        assert_eq!(world.statements(), 0);
+    }
 }
 
 /// Whether the ranges in `told` hold all of one.

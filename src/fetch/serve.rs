@@ -55,8 +55,7 @@ pub(super) struct Server {
     reads: Arc<dyn ReadRange>,
     positions: Positions,
     turns: AtomicU64,
-    reads_at_once: usize,
-    read_ahead_bytes: u64,
+    config: FetchConfig,
 }
 
 /// One log while it is served.
@@ -86,14 +85,8 @@ enum Stand {
 }
 
 impl Server {
-    pub(super) fn new(reads: Arc<dyn ReadRange>, config: &FetchConfig) -> Server {
-        Server {
-            reads,
-            positions: Positions::default(),
-            turns: AtomicU64::new(0),
-            reads_at_once: config.reads_at_once.max(1),
-            read_ahead_bytes: config.read_ahead_bytes,
-        }
+    pub(super) fn new(reads: Arc<dyn ReadRange>, config: FetchConfig) -> Server {
+        Server { reads, positions: Positions::default(), turns: AtomicU64::new(0), config }
     }
 
     /// Exactly the bytes of `range`. A store that gives fewer would have its readers ask for ever.
@@ -134,15 +127,10 @@ impl Server {
         logs.into_iter().map(|log| self.finish(log)).collect()
     }
 
-    /// How far ahead each of so many lagging logs is read, in bytes.
-    pub(super) fn ahead(&self, lagging: usize) -> u64 {
-        self.read_ahead_bytes / lagging.max(1) as u64
-    }
-
     /// Tells the cache what readers that lag behind will want next: of each object all of it, so that logs that lie beside each other in it are read in one
     /// go. Older objects come first.
     fn announce(&self, hungry: &[Hungry<'_>], plans: &[plan::LogPlan]) {
-        let bytes = self.ahead(plans.iter().filter(|plan| !plan.reads.is_empty()).count());
+        let bytes = self.config.ahead(plans.iter().filter(|plan| !plan.reads.is_empty()).count());
         if bytes == 0 {
             return;
         }
@@ -160,7 +148,7 @@ impl Server {
     /// Reads side by side and adds what came to its logs, in order.
     async fn read(&self, jobs: &[(usize, Read)], logs: &mut [Progress<'_>]) {
         let reads: Vec<_> = jobs.iter().map(|(index, read)| self.read_one(*index, *read)).collect();
-        let mut done = stream::iter(reads).buffered(self.reads_at_once);
+        let mut done = stream::iter(reads).buffered(self.config.reads_at_once.max(1));
         while let Some((index, read, bytes)) = done.next().await {
             if let Some(log) = logs.get_mut(index) {
                 log.add(&read, bytes);

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::partition::ObjectVerdict;
 use crate::records::batch::{BatchHeader, BatchLimits, build, check};
 use crate::store::{ReadRange, StoreError};
+use crate::tasks::Tasks;
 use crate::types::{ByteRange, Head, ObjectId, Offset, ProducerId, Segment, Timestamp, TopicId, TopicPartition};
 
 pub(super) fn log(partition: i32) -> TopicPartition {
@@ -87,6 +88,8 @@ pub(super) struct World {
     /// What happens when a missing object is asked for: the log's segments point to the second of these objects instead.
     pub moves: Mutex<Vec<(ObjectId, ObjectId)>>,
     pub delay: Mutex<Duration>,
+    /// How long a look-up of segments takes.
+    pub look_up: Mutex<Duration>,
 }
 
 impl World {
@@ -99,7 +102,14 @@ impl World {
     pub(super) fn reader(self: &Arc<Self>, config: FetchConfig) -> Arc<Reader> {
         let fetch = Metrics::new().expect("metrics").fetch.clone();
         let watermarks = Arc::new(Watermarks::new());
-        Arc::new(Reader::new(Arc::clone(self) as Arc<dyn Log>, Arc::clone(self) as Arc<dyn ReadRange>, watermarks, fetch, config))
+        Arc::new(Reader::new(
+            Arc::clone(self) as Arc<dyn Log>,
+            Arc::clone(self) as Arc<dyn ReadRange>,
+            watermarks,
+            fetch,
+            Tasks::new(),
+            config,
+        ))
     }
 
     /// Appends one object with a run per log, as one round would; gives the new heads.
@@ -259,6 +269,10 @@ impl Log for World {
 
     async fn segments(&self, queries: &[SegmentQuery]) -> Result<Vec<Option<LogView>>> {
         self.statement()?;
+        let look_up = *self.look_up.lock().expect("free");
+        if !look_up.is_zero() {
+            tokio::time::sleep(look_up).await;
+        }
         let known = self.logs.lock().expect("free");
         Ok(queries.iter().map(|query| known.get(&query.log).map(|entry| entry.view(query))).collect())
     }
