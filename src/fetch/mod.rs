@@ -1,6 +1,6 @@
 //! From offsets to bytes: plan, read, assemble, wait.
 //!
-//! A fetch asks the metastore where its offsets are (`plan` decides how much of each log is read), reads the ranges side by side
+//! A fetch finds out where its offsets are (`sights`), decides how much of each log is read (`plan`), reads the ranges side by side
 //! through a [`crate::store::ReadRange`], and cuts and patches the batches (`assemble`). If there is too little, it waits on the
 //! [`Watermarks`] until rounds have brought enough, or `max_wait` is over. A fetch at the end of its logs costs no statement before it waits.
 //!
