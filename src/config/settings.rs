@@ -69,9 +69,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("PRODUCER_EXPIRY_MS", "86400000", "idempotent producers that send nothing for so long are forgotten"),
     setting("FETCH_MAX_BYTES", "52428800", "most bytes of one fetch response"),
     differs("FETCH_MEMORY_BYTES", "536870912", "268435456", "bytes of fetch responses not sent yet; beyond, each brings one batch"),
-    setting(
+    differs(
         "FETCH_READ_AHEAD_BYTES",
         "16777216",
+        "12582912",
         "how far ahead of a lagging consumer objects are read, up to twice as far to end with a segment; 0 for not at all",
     ),
     setting("GROUP_MIN_SESSION_TIMEOUT_MS", "6000", "shortest session a group member may ask for"),
@@ -111,7 +112,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("S3_PATH_STYLE", "true", "S3: bucket in the path instead of the host name"),
     setting("S3_BUCKET", "test-bucket", "S3: bucket"),
     setting("S3_PAYLOAD_SIGNING", "false", "S3: sign payloads too, for stores that insist; costs CPU"),
-    differs("GROUPCACHE_CACHE_SIZE_MB", "512", "64", "memory for cached objects"),
+    differs("GROUPCACHE_CACHE_SIZE_MB", "512", "96", "memory for cached objects"),
     setting("GROUPCACHE_ENABLED", "false", "share the cache between agents of one rack"),
     setting("GROUPCACHE_PORT", "9080", "port for peers; 0 takes any free one"),
     setting("GROUPCACHE_ADVERTISED_HOST", "", "host name for peers; unset: the address by which this agent reaches Postgres"),
