@@ -453,22 +453,33 @@ async fn what_a_lagging_reader_wants_next_is_announced() {
     assert_eq!(world.statements.load(Ordering::SeqCst), 3);
 }
 
-/// What is read ahead must not end where a look-up did: it is announced in time, by the fetch before the one before.
-#[tokio::test(start_paused = true)]
-async fn who_reads_on_finds_everything_announced_in_time() {
+/// Two logs of a thousand records, and who reads them with a window ahead.
+fn far_behind() -> (Arc<World>, Arc<Reader>) {
     let world = World::new(2);
     for _ in 0..100 {
         world.append(&[0, 1].map(|p| (p, run(&[(1, 10_000); 10]))));
     }
     let reader = world.reader(FetchConfig { read_ahead_bytes: 600_000, ..config() });
+    (world, reader)
+}
+
+/// The next fetch of both.
+async fn read_on(reader: &Reader, next: &mut [i64; 2]) {
+    let fetch = patient(request(&[(0, next[0]), (1, next[1])], 200_000, 100_000), 1, 60);
+    for (next, fetched) in next.iter_mut().zip(reader.fetch(fetch).await) {
+        *next += fetched.expect("fetched").record_count as i64;
+    }
+}
+
+/// What is read ahead must not end where a look-up did: it is announced in time, by the fetch before the one before.
+#[tokio::test(start_paused = true)]
+async fn who_reads_on_finds_everything_announced_in_time() {
+    let (world, reader) = far_behind();
     let mut next = [0i64; 2];
     // Of each fetch, what it read and announced.
     let mut told: Vec<Vec<(ObjectId, ByteRange)>> = Vec::new();
     while next.iter().any(|next| *next < 1_000) {
-        let fetch = patient(request(&[(0, next[0]), (1, next[1])], 200_000, 100_000), 1, 60);
-        for (next, fetched) in next.iter_mut().zip(reader.fetch(fetch).await) {
-            *next += fetched.expect("fetched").record_count as i64;
-        }
+        read_on(&reader, &mut next).await;
         let read: Vec<_> = world.read.lock().expect("free").drain(..).collect();
         if let Some(before) = told.len().checked_sub(2) {
             let in_time: Vec<_> = told[..=before].concat();
@@ -484,19 +495,12 @@ async fn who_reads_on_finds_everything_announced_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn who_reads_on_waits_for_one_look_up_only() {
-    let world = World::new(2);
-    for _ in 0..100 {
-        world.append(&[0, 1].map(|p| (p, run(&[(1, 10_000); 10]))));
-    }
+    let (world, reader) = far_behind();
     *world.look_up.lock().expect("free") = SOON;
-    let reader = world.reader(FetchConfig { read_ahead_bytes: 600_000, ..config() });
     let (mut next, mut waited) = ([0i64; 2], Vec::new());
     while next.iter().any(|next| *next < 1_000) {
         let began = Instant::now();
-        let fetch = patient(request(&[(0, next[0]), (1, next[1])], 200_000, 100_000), 1, 60);
-        for (next, fetched) in next.iter_mut().zip(reader.fetch(fetch).await) {
-            *next += fetched.expect("fetched").record_count as i64;
-        }
+        read_on(&reader, &mut next).await;
         waited.push(began.elapsed());
         // The consumer's own time.
         tokio::time::sleep(2 * SOON).await;

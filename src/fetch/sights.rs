@@ -1,7 +1,7 @@
 //! Finding out where logs' data is: from the board of heads, from what look-ups and rounds have left, else from the metastore.
 //!
-//! A consumer that goes on waits for no look-up but its first: when what is known will not do for its next fetch, more is looked up while the answer
-//! is on its way to it ([`Sights::look_further`]).
+//! A consumer that reads on without a pause waits for few look-ups but its first: when what is known will not do for its next fetch, more is looked up
+//! while the answer is on its way to it ([`Sights::look_further`]). What is known grows old; who pauses longer than that looks for himself.
 
 use std::sync::Arc;
 
