@@ -54,7 +54,7 @@ pub struct PackedObject {
 /// Lays out batches, grouped by log, one group after the other.
 #[must_use]
 pub fn pack(groups: Vec<(TopicPartition, Vec<(BatchSummary, Bytes)>)>) -> PackedObject {
-    let mut pieces = Pieces::default();
+    let mut pieces = Vec::with_capacity(2 + groups.iter().map(|(_, group)| group.len()).sum::<usize>());
     let mut runs = Vec::with_capacity(groups.len());
     let mut start = 0u64;
     for (log, group) in groups {
@@ -74,39 +74,21 @@ pub fn pack(groups: Vec<(TopicPartition, Vec<(BatchSummary, Bytes)>)>) -> Packed
     trailer.extend(MAGIC);
     pieces.push(index.clone());
     pieces.push(trailer.into());
-    PackedObject { pieces: pieces.finish(), runs, index }
+    PackedObject { pieces: join(&pieces), runs, index }
 }
 
 /// Small pieces are joined: a piece costs more than the copying of a few kilobytes, and a small slice would keep a whole
 /// network buffer alive for as long as the object is cached.
 const JOIN_BELOW: usize = 8 * 1024;
 
-#[derive(Default)]
-struct Pieces {
-    done: Vec<Bytes>,
-    joining: Vec<u8>,
-}
-
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        if piece.len() < JOIN_BELOW {
-            self.joining.extend_from_slice(&piece);
-            return;
-        }
-        self.end_joining();
-        self.done.push(piece);
-    }
-
-    fn end_joining(&mut self) {
-        if !self.joining.is_empty() {
-            self.done.push(std::mem::take(&mut self.joining).into());
-        }
-    }
-
-    fn finish(mut self) -> Vec<Bytes> {
-        self.end_joining();
-        self.done
-    }
+fn join(pieces: &[Bytes]) -> Vec<Bytes> {
+    let is_small = |piece: &Bytes| piece.len() < JOIN_BELOW;
+    let neighbours = pieces.chunk_by(|one, next| is_small(one) && is_small(next));
+    let joined = neighbours.map(|pieces| match pieces {
+        [large] if !is_small(large) => large.clone(),
+        small => small.concat().into(),
+    });
+    joined.collect()
 }
 
 /// The index of `runs`, in the newest version.
