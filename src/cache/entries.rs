@@ -117,6 +117,11 @@ impl Entries {
         self.metrics.holds(self.bytes());
     }
 
+    /// Bytes that are kept of this object and those of its age at most, when they are this agent's to keep.
+    pub(super) fn capacity(&self, object: ObjectId) -> u64 {
+        self.mine.of(self.age(object)).policy().max_capacity().unwrap_or(u64::MAX)
+    }
+
     /// Throws a page out wherever it is.
     pub(super) async fn forget(&self, object: ObjectId, page: Page) {
         for tier in self.all() {

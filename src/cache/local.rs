@@ -208,6 +208,11 @@ impl ReadRange for ObjectCache {
             self.loader.load_in_advance(object, pages);
         }
     }
+
+    /// Half of what is kept of such objects: the other half is for ranges that reach further than was asked, and for what was just read.
+    fn room_ahead(&self, object: ObjectId) -> u64 {
+        self.entries.capacity(object) / 2
+    }
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub const SETTINGS: &[Setting] = &[
         "FETCH_READ_AHEAD_BYTES",
         "16777216",
         "12582912",
-        "how far ahead of a lagging consumer objects are read, up to twice as far to end with a segment; 0 for not at all",
+        "how far ahead of a lagging consumer objects are read, up to twice as far to end with a segment, and less where many share the cache; 0 for not at all",
     ),
     setting("GROUP_MIN_SESSION_TIMEOUT_MS", "6000", "shortest session a group member may ask for"),
     setting("GROUP_MAX_SESSION_TIMEOUT_MS", "1800000", "longest session a group member may ask for"),

@@ -33,6 +33,11 @@ impl Sight {
         self.view.segments.last().map(|last| last.last_offset.plus(1))
     }
 
+    /// Whether the log goes on behind it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.next().is_some_and(|next| next < self.view.head.high_watermark)
+    }
+
     /// Whether no more is to be found by asking: it reaches the log's `end`, or the segments behind the first wanted one suffice for `log` and for what is
     /// to be read `ahead` of it, which would otherwise end where the sight does, and begin anew behind it.
     fn suffices(&self, log: &FetchLog, ahead: u64, end: Offset) -> bool {

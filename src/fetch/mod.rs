@@ -12,6 +12,7 @@
 //! Invariants: the first batch returned holds the wanted offset or begins after it; nothing at or above the high watermark (read_committed: the last stable
 //! offset) is returned; batches are whole; if any log has data, at least one batch is returned whatever the limits.
 
+mod ahead;
 mod allowance;
 mod assemble;
 mod batches;
@@ -101,7 +102,7 @@ pub struct FetchConfig {
     pub memory_bytes: u64,
     /// Ranges that one fetch reads at the same time.
     pub reads_at_once: usize,
-    /// Bytes behind a fetch, about, that the cache is told of in advance; 0: none.
+    /// Bytes behind a fetch, about, that the cache is told of in advance, if it has room for that; 0: none.
     pub read_ahead_bytes: u64,
     /// Segments that one fetch looks at, over all its logs, about.
     pub max_segments: usize,
@@ -110,7 +111,7 @@ pub struct FetchConfig {
 }
 
 impl FetchConfig {
-    /// How far ahead each of so many lagging logs is read, in bytes.
+    /// How far ahead each of a fetch's lagging logs is read, in bytes, where nobody else lags.
     fn ahead(&self, lagging: usize) -> u64 {
         self.read_ahead_bytes / lagging.max(1) as u64
     }

@@ -403,6 +403,10 @@ impl ReadRange for SlowPages {
             self.ask(object, *range);
         }
     }
+
+    fn room_ahead(&self, _: ObjectId) -> u64 {
+        u64::MAX
+    }
 }
 
 /// With 30 ms for a page, one consumer that asks for four times 1 MiB would get 140 MB/s without read-ahead, if it needed no time itself.
@@ -451,6 +455,40 @@ async fn what_a_lagging_reader_wants_next_is_announced() {
     reader.fetch(request(&[(0, 1_000)], 150_000, 150_000)).await;
     assert_eq!(world.announced.lock().expect("free").len(), 0, "at the end nothing is ahead");
     assert_eq!(world.statements.load(Ordering::SeqCst), 3);
+}
+
+/// Else they push what was read for others out of the cache, and all is read twice.
+#[tokio::test(start_paused = true)]
+async fn consumers_that_lag_share_the_room_for_what_is_read_ahead() {
+    let world = World::new(1);
+    for _ in 0..40 {
+        world.append(&[(0, run(&[(1, 50_000); 10]))]);
+    }
+    *world.room.lock().expect("free") = Some(2_000_000);
+    let reader = world.reader(FetchConfig { read_ahead_bytes: 1_000_000, ..config() });
+    let mut next = [0i64, 100, 200, 300];
+    // What is announced for a consumer's next fetch: up to twice as much as is meant.
+    let mut go_on = async |consumer: usize| {
+        let fetch = reader.fetch(request(&[(0, next[consumer])], 100_000, 100_000));
+        next[consumer] += fetch.await[0].as_ref().expect("fetched").record_count as i64;
+        let announced: Vec<_> = world.announced.lock().expect("free").drain(..).collect();
+        announced.iter().flat_map(|(_, ranges)| ranges).map(|range| range.len).sum::<u64>()
+    };
+    let (alone, one_of_four) = (1_000_000..=2_000_000, 500_000..=1_000_000);
+    for _ in 0..10 {
+        let announced = go_on(0).await;
+        assert!(alone.contains(&announced), "{announced}");
+    }
+    for consumer in [1, 2, 3] {
+        go_on(consumer).await;
+    }
+    for consumer in [0, 1, 2, 3, 0, 1, 2, 3] {
+        let announced = go_on(consumer).await;
+        assert!(one_of_four.contains(&announced), "{announced}");
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let announced = go_on(0).await;
+    assert!(alone.contains(&announced), "{announced}: the others are gone");
 }
 
 /// Two logs of a thousand records, and who reads them with a window ahead.

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 
+use super::ahead::ReadAhead;
 use super::assemble::{Assembly, Step, Wanted};
 use super::batches::Place;
 use super::leftovers::Sight;
-use super::plan::{self, Hungry, Read, Stall, Stalled};
+use super::plan::{self, Hungry, LogPlan, Read, Stall, Stalled};
 use super::positions::Positions;
 use super::{FetchConfig, FetchError};
 use crate::records::batch::HEADER_LEN;
@@ -55,6 +56,7 @@ pub(super) struct Server {
     reads: Arc<dyn ReadRange>,
     positions: Positions,
     turns: AtomicU64,
+    ahead: ReadAhead,
     config: FetchConfig,
 }
 
@@ -86,7 +88,7 @@ enum Stand {
 
 impl Server {
     pub(super) fn new(reads: Arc<dyn ReadRange>, config: FetchConfig) -> Server {
-        Server { reads, positions: Positions::default(), turns: AtomicU64::new(0), config }
+        Server { reads, positions: Positions::default(), turns: AtomicU64::new(0), ahead: ReadAhead::default(), config }
     }
 
     /// Exactly the bytes of `range`. A store that gives fewer would have its readers ask for ever.
@@ -124,13 +126,28 @@ impl Server {
             let granted = plan::grants(&stalled, given, max_bytes, turn);
             jobs = granted.into_iter().filter_map(|index| Some((index, logs.get_mut(index)?.go_on()?))).collect();
         }
-        logs.into_iter().map(|log| self.finish(log)).collect()
+        let served: Vec<Served> = logs.into_iter().map(|log| self.finish(log)).collect();
+        self.note_lagging(orders, &hungry, &plans, &served);
+        served
+    }
+
+    /// Counts who is further behind than is read ahead for one: they share.
+    fn note_lagging(&self, orders: &[Order], hungry: &[Hungry<'_>], plans: &[LogPlan], served: &[Served]) {
+        let ahead = self.config.ahead(reading(plans));
+        let steps = orders.iter().zip(hungry).zip(plans).zip(served).filter_map(|(((order, hungry), plan), served)| {
+            let Served::Records(Records { next: Some(next), .. }) = served else { return None };
+            let lags = order.sight.is_cut() || hungry.available() > plan.share.saturating_add(ahead);
+            Some((order.log, order.from, lags.then_some(*next)))
+        });
+        self.ahead.went_on(steps);
     }
 
     /// Tells the cache what readers that lag behind will want next: of each object all of it, so that logs that lie beside each other in it are read in one
     /// go. Older objects come first.
-    fn announce(&self, hungry: &[Hungry<'_>], plans: &[plan::LogPlan]) {
-        let bytes = self.config.ahead(plans.iter().filter(|plan| !plan.reads.is_empty()).count());
+    fn announce(&self, hungry: &[Hungry<'_>], plans: &[LogPlan]) {
+        let Some(first) = plans.iter().find_map(|plan| plan.reads.first()) else { return };
+        let logs = reading(plans);
+        let bytes = self.ahead.share(logs, self.config.ahead(logs), self.reads.room_ahead(first.segment.object));
         if bytes == 0 {
             return;
         }
@@ -172,6 +189,11 @@ impl Server {
         // What was read before something failed is good; the failure will be met again by the next fetch.
         Served::Records(Records { count: log.assembly.records(), ranges: log.ranges, next, pieces: log.assembly.finish() })
     }
+}
+
+/// Logs of which something is read.
+fn reading(plans: &[LogPlan]) -> usize {
+    plans.iter().filter(|plan| !plan.reads.is_empty()).count()
 }
 
 impl<'a> Progress<'a> {

@@ -83,6 +83,8 @@ pub(super) struct World {
     pub read: Mutex<Vec<(ObjectId, ByteRange)>>,
     /// What was announced.
     pub announced: Mutex<Vec<(ObjectId, Vec<ByteRange>)>>,
+    /// Room for what is announced; `None`: no end of it.
+    pub room: Mutex<Option<u64>>,
     pub down: Mutex<Option<MetaError>>,
     pub missing: Mutex<HashSet<ObjectId>>,
     /// What happens when a missing object is asked for: the log's segments point to the second of these objects instead.
@@ -236,6 +238,10 @@ impl ReadRange for World {
 
     fn will_need(&self, object: ObjectId, ranges: &[ByteRange]) {
         self.announced.lock().expect("free").push((object, ranges.to_vec()));
+    }
+
+    fn room_ahead(&self, _: ObjectId) -> u64 {
+        self.room.lock().expect("free").unwrap_or(u64::MAX)
     }
 }
 

@@ -91,4 +91,7 @@ pub trait ReadRange: Send + Sync + std::fmt::Debug {
 
     /// Says that these ranges of an object, in any order, will be wanted soon. Never waits, never fails.
     fn will_need(&self, object: ObjectId, ranges: &[ByteRange]);
+
+    /// Bytes of objects as old as this one that may be said to be wanted soon, by all who read: more would not stay until they are wanted.
+    fn room_ahead(&self, object: ObjectId) -> u64;
 }

@@ -248,3 +248,12 @@ async fn what_is_on_its_way_takes_no_room_of_what_is_not() {
     bench.reads_right(id(1), 100, 200).await;
     assert_eq!(bench.store.gets(), 2, "of three pages one hangs: there was room for two");
 }
+
+#[tokio::test]
+async fn there_is_room_ahead_for_half_of_what_is_kept_of_that_age() {
+    let bench = Bench::new(1 << 20);
+    assert_eq!(bench.cache.room_ahead(id(1)), (1 << 20) * 3 / 8, "nothing is known to be younger");
+    bench.cache.insert(made(1_700_000_600_000, 2), ObjectBody::new(vec![content(10)])).await;
+    assert_eq!(bench.cache.room_ahead(id(1)), (1 << 20) / 8);
+    assert_eq!(bench.cache.room_ahead(made(1_700_000_600_000, 3)), (1 << 20) * 3 / 8);
+}
