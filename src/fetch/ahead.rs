@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::types::{Offset, TopicPartition};
 
-/// Who has not gone on for so long counts no more; nor does anybody after twice as long.
+/// Who has not gone on for so long may be gone, and after twice as long counts no more.
 const LATELY: Duration = Duration::from_secs(1);
 /// A share below this is none: objects are read by the page, and a short range ahead would take a whole one.
 const SHORTEST: u64 = 256 << 10;
