@@ -76,15 +76,6 @@ impl ObjectId {
         fnv1a(&self.0) as u8
     }
 
-    /// Where the object stands in the order of keys: by shard, then by id.
-    #[must_use]
-    pub fn place(&self) -> [u8; 17] {
-        let mut place = [0; 17];
-        place[0] = self.shard();
-        place[1..].copy_from_slice(&self.0);
-        place
-    }
-
     /// This id with the name of the agent that makes the object in its last four bytes, which are random otherwise: whoever wants the bytes of a young object
     /// can ask the agent that still has them.
     #[must_use]

@@ -324,10 +324,6 @@ impl InlinedObjects for Flaky {
         self.look(self.inner.inlined_object(object)).await
     }
 
-    async fn list_inlined(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<(ObjectId, u64)>> {
-        self.look(self.inner.list_inlined(after, limit)).await
-    }
-
     async fn delete_inlined(&self, objects: &[ObjectId]) -> Result<()> {
         self.change(Operation::Change, self.inner.delete_inlined(objects)).await
     }

@@ -53,8 +53,7 @@ struct State {
     producers: BTreeMap<ProducerKey, ProducerState>,
     /// By order of parking.
     parked: BTreeMap<u64, ParkedBatch>,
-    /// By their places in the order of keys.
-    inlined: BTreeMap<[u8; 17], (ObjectId, Bytes)>,
+    inlined: BTreeMap<ObjectId, Bytes>,
     next_producer_id: i64,
     offsets: BTreeMap<GroupId, groups::Committed>,
     groups: BTreeMap<GroupId, groups::Row>,
@@ -262,19 +261,13 @@ impl Changes for MemoryMetastore {
 #[async_trait]
 impl InlinedObjects for MemoryMetastore {
     async fn inlined_object(&self, object: ObjectId) -> Result<Option<Bytes>> {
-        Ok(self.state().inlined.get(&object.place()).map(|(_, body)| body.clone()))
-    }
-
-    async fn list_inlined(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<(ObjectId, u64)>> {
-        let state = self.state();
-        let behind = state.inlined.iter().filter(|(place, _)| after.is_none_or(|after| **place > after.place()));
-        Ok(behind.take(limit).map(|(_, (object, body))| (*object, body.len() as u64)).collect())
+        Ok(self.state().inlined.get(&object).cloned())
     }
 
     async fn delete_inlined(&self, objects: &[ObjectId]) -> Result<()> {
         let mut state = self.state();
         for object in objects {
-            state.inlined.remove(&object.place());
+            state.inlined.remove(object);
         }
         Ok(())
     }

@@ -250,11 +250,6 @@ pub trait InlinedObjects: Send + Sync + std::fmt::Debug {
         Ok(None)
     }
 
-    /// Ids and lengths in the order of keys, at most `limit`, beginning after the key of `after`.
-    async fn list_inlined(&self, _after: Option<ObjectId>, _limit: usize) -> Result<Vec<(ObjectId, u64)>> {
-        Ok(Vec::new())
-    }
-
     /// Removes objects; one that is not there counts as removed.
     async fn delete_inlined(&self, _objects: &[ObjectId]) -> Result<()> {
         Ok(())

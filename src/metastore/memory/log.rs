@@ -24,7 +24,7 @@ impl Log for MemoryMetastore {
         for event in events {
             if !state.has_event(event.object) {
                 let number = state.number();
-                state.inlined.extend(event.inlined.clone().map(|body| (event.object.place(), (event.object, body))));
+                state.inlined.extend(event.inlined.clone().map(|body| (event.object, body)));
                 state.pending.insert(number, (event.clone(), now));
             }
         }

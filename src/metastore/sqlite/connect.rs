@@ -146,7 +146,7 @@ impl SqliteMetastore {
     }
 }
 
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     sqlx::migrate!("migrations/sqlite")
 }
 

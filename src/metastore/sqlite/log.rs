@@ -30,12 +30,12 @@ const FIND_SEGMENTS: &str = "\
 
 fn insert(event: &WriteEvent, now: Timestamp) -> Query<'_, Sqlite, SqliteArguments> {
     let insert = sqlx::query(
-        "INSERT INTO write_events (object_id, node, object_bytes, body, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
+        "INSERT INTO write_events (object_id, node, object_bytes, body, created_at, inlined) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
          WHERE NOT EXISTS (SELECT 1 FROM objects WHERE object_id = ?1) \
          AND NOT EXISTS (SELECT 1 FROM set_aside_events WHERE object_id = ?1) ON CONFLICT (object_id) DO NOTHING",
     );
     let insert = insert.bind(event.object.0.as_slice()).bind(event.node.0).bind(event.object_bytes.cast_signed());
-    insert.bind(&*event.index).bind(now.0)
+    insert.bind(&*event.index).bind(now.0).bind(event.inlined.as_deref())
 }
 
 /// The first of the events' node ids whose lease another instance holds.
@@ -64,9 +64,6 @@ impl Log for SqliteMetastore {
         self.settle(false);
         let mut transaction = begin(&mut connection).await?;
         for event in events {
-            if let Some(body) = &event.inlined {
-                inlined::insert(event.object, body).execute(&mut *transaction).await.map_err(reading)?;
-            }
             insert(event, now).execute(&mut *transaction).await.map_err(reading)?;
         }
         commit(transaction).await

@@ -10,15 +10,15 @@ use crate::partition::{Decisions, ObjectVerdict, ProducerKey, ProducerState};
 use crate::types::{Head, Segment, Timestamp};
 
 /// What the writing connection is told when it opens: a row inserted into `one_segment` is an object stored. Temporary for the reason of
-/// [`super::round_store::PREPARE`]. `producer_id` and `place` may be NULL: then there is no producer to remember, and no body to store.
+/// [`super::round_store::PREPARE`]. `producer_id` and `inlined` may be NULL: then there is no producer to remember, and the object has a file of its own.
 pub(super) const PREPARE: &str = "\
     CREATE TEMP VIEW one_segment (object_id, verdict, now, node, bytes, topic_id, partition, last_offset, base_offset, byte_start, byte_len, \
         record_count, max_timestamp, max_timestamp_so_far, level, high_watermark, last_stable, log_max_timestamp, log_bytes, \
-        producer_id, epoch, batches, last_used, place, body) \
-        AS SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0; \
+        producer_id, epoch, batches, last_used, inlined) \
+        AS SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0; \
     CREATE TEMP TRIGGER store_one_segment INSTEAD OF INSERT ON one_segment BEGIN \
-    INSERT INTO objects (object_id, verdict, decided_at, node, bytes, created_at) \
-        VALUES (NEW.object_id, NEW.verdict, NEW.now, NEW.node, NEW.bytes, NEW.now); \
+    INSERT INTO objects (object_id, verdict, decided_at, node, bytes, created_at, inlined) \
+        VALUES (NEW.object_id, NEW.verdict, NEW.now, NEW.node, NEW.bytes, NEW.now, NEW.inlined); \
     INSERT INTO segments (topic_id, partition, last_offset, base_offset, object_id, byte_start, byte_len, record_count, \
         max_timestamp, max_timestamp_so_far, level) \
         VALUES (NEW.topic_id, NEW.partition, NEW.last_offset, NEW.base_offset, NEW.object_id, NEW.byte_start, NEW.byte_len, NEW.record_count, \
@@ -29,7 +29,6 @@ pub(super) const PREPARE: &str = "\
         SELECT NEW.topic_id, NEW.partition, NEW.producer_id, NEW.epoch, NEW.batches, NEW.last_used WHERE NEW.producer_id IS NOT NULL \
         ON CONFLICT (topic_id, partition, producer_id) DO UPDATE SET epoch = excluded.epoch, batches = excluded.batches, \
         last_used = excluded.last_used; \
-    INSERT INTO inlined_objects (place, body) SELECT NEW.place, NEW.body WHERE NEW.place IS NOT NULL; \
     END";
 
 /// An event that became one segment, and all that was decided of it.
@@ -57,7 +56,7 @@ impl<'a> OneSegment<'a> {
         let OneSegment { event, verdict, segment, head, producer } = self;
         let store = sqlx::query(
             "INSERT INTO one_segment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-             ?20, ?21, ?22, ?23, ?24, ?25)",
+             ?20, ?21, ?22, ?23, ?24)",
         );
         let store = store
             .bind(event.object.0.as_slice())
@@ -72,9 +71,7 @@ impl<'a> OneSegment<'a> {
         let (key, state) = (producer.map(|(key, _)| key), producer.map(|(_, state)| state));
         let store = store.bind(key.map(|(_, producer)| producer.0)).bind(state.map(|state| state.epoch.0));
         let store = store.bind(state.map(ProducerState::encode_batches)).bind(state.map(|state| state.last_used.0));
-        let inlined = event.inlined.as_ref();
-        let store = store.bind(inlined.map(|_| event.object.place().to_vec())).bind(inlined.map(AsRef::<[u8]>::as_ref));
-        store.execute(connection).await.map(drop)
+        store.bind(event.inlined.as_deref()).execute(connection).await.map(drop)
     }
 }
 
@@ -90,7 +87,7 @@ mod tests {
     use crate::metastore::{Metastore, WriteEvent};
     use crate::types::TopicPartition;
 
-    const TABLES: [&str; 7] = ["objects", "write_events", "segments", "partitions", "producer_states", "parked_batches", "inlined_objects"];
+    const TABLES: [&str; 6] = ["objects", "write_events", "segments", "partitions", "producer_states", "parked_batches"];
 
     /// All rows of all tables that a round may change.
     async fn dump(metastore: &SqliteMetastore) -> Vec<String> {

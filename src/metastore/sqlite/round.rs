@@ -73,7 +73,8 @@ async fn take(connection: &mut SqliteConnection, limits: RoundLimits) -> Decoded
         "SELECT d.deadline, e.* FROM (SELECT min(deadline) AS deadline FROM parked_batches) d LEFT JOIN \
          (SELECT object_id, object_bytes, body, created_at, total, id FROM \
          (SELECT *, sum(length(body)) OVER (ORDER BY id) - length(body) AS before, row_number() OVER (ORDER BY id) AS position, \
-          count(*) OVER () AS total FROM (SELECT * FROM write_events ORDER BY id LIMIT ?1 + 1)) \
+          count(*) OVER () AS total FROM \
+         (SELECT object_id, object_bytes, body, created_at, id FROM write_events ORDER BY id LIMIT ?1 + 1)) \
          WHERE before < ?2 AND position <= ?1) e ORDER BY e.id",
     );
     let limit = i64::try_from(limits.events).unwrap_or(i64::MAX - 1);

@@ -13,21 +13,21 @@ use crate::types::Timestamp;
 type Done = Result<(), sqlx::Error>;
 
 /// What the writing connection is told when it opens: a row inserted into `round` is a round stored. Each column is a JSON array of rows, which may be
-/// empty, but for `bodies`: the bytes of new objects one after the other, cut by the rows of `inlined`. It is temporary because it is code: the
+/// empty, but for `inlined`: the bytes of small new objects one after the other, which the rows of `verdicts` cut. It is temporary because it is code: the
 /// file holds data only.
 ///
 /// New objects come from their pending events, or with their verdict if they never were pending; those with batches that had been parked are there
 /// already. A log's start is not a round's to change.
 pub(super) const PREPARE: &str = "\
-    CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked, inlined, bodies) AS SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0; \
+    CREATE TEMP VIEW round (verdicts, events, segments, heads, producers, unparked, parked, inlined) AS SELECT 0, 0, 0, 0, 0, 0, 0, 0; \
     CREATE TEMP TRIGGER store_round INSTEAD OF INSERT ON round BEGIN \
     UPDATE objects SET verdict = unhex(j.value ->> 1) FROM json_each(NEW.verdicts) j WHERE object_id = unhex(j.value ->> 0); \
-    INSERT INTO objects (object_id, node, bytes, created_at, decided_at, verdict) \
-        SELECT e.object_id, e.node, e.object_bytes, e.created_at, j.value ->> 2, unhex(j.value ->> 1) \
+    INSERT INTO objects (object_id, node, bytes, created_at, decided_at, verdict, inlined) \
+        SELECT e.object_id, e.node, e.object_bytes, e.created_at, j.value ->> 2, unhex(j.value ->> 1), e.inlined \
         FROM json_each(NEW.verdicts) j CROSS JOIN write_events e ON e.object_id = unhex(j.value ->> 0); \
-    INSERT INTO objects (object_id, verdict, decided_at, node, bytes, created_at) \
-        SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 2 FROM json_each(NEW.verdicts) \
-        WHERE value ->> 3 IS NOT NULL; \
+    INSERT INTO objects (object_id, verdict, decided_at, node, bytes, created_at, inlined) \
+        SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 2, \
+        substr(NEW.inlined, 1 + (value ->> 5), value ->> 6) FROM json_each(NEW.verdicts) WHERE value ->> 3 IS NOT NULL; \
     DELETE FROM write_events WHERE object_id IN (SELECT unhex(value ->> 0) FROM json_each(NEW.events)); \
     INSERT INTO segments (topic_id, partition, last_offset, base_offset, object_id, byte_start, byte_len, record_count, \
         max_timestamp, max_timestamp_so_far, level) \
@@ -44,8 +44,6 @@ pub(super) const PREPARE: &str = "\
     INSERT INTO parked_batches (object_id, run, batch, topic_id, partition, deadline, body) \
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, unhex(value ->> 6) \
         FROM json_each(NEW.parked) ORDER BY key; \
-    INSERT INTO inlined_objects (place, body) SELECT unhex(value ->> 0), substr(NEW.bodies, 1 + (value ->> 1), value ->> 2) \
-        FROM json_each(NEW.inlined); \
     END";
 
 /// Stores a round. After an error it is unknown whether that happened.
@@ -74,34 +72,39 @@ async fn store_decided(
     decisions: &Decisions,
     now: Timestamp,
 ) -> Done {
-    let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
-    let store = store.bind(verdicts(decisions, fresh, now)).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
+    let store = sqlx::query("INSERT INTO round VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+    let (verdicts, inlined) = verdicts(decisions, fresh, now);
+    let store = store.bind(verdicts).bind(Rows::of_ids(taken.events.iter().map(|e| &e.object.0)));
     let store = store.bind(segments(decisions)).bind(heads(decisions)).bind(producers(decisions));
-    let (inlined, bodies) = inlined(fresh);
-    store.bind(unparked(decisions)).bind(parked(decisions)).bind(inlined).bind(bodies).execute(connection).await?;
+    store.bind(unparked(decisions)).bind(parked(decisions)).bind(inlined).execute(connection).await?;
     Ok(())
 }
 
 async fn set_aside(connection: &mut SqliteConnection, decisions: &Decisions) -> Done {
     for (object, reason) in &decisions.set_aside {
         let aside = sqlx::query(
-            "INSERT INTO set_aside_events (object_id, node, object_bytes, body, created_at, reason) \
-             SELECT object_id, node, object_bytes, body, created_at, ?2 FROM write_events WHERE object_id = ?1",
+            "INSERT INTO set_aside_events (object_id, node, object_bytes, body, created_at, inlined, reason) \
+             SELECT object_id, node, object_bytes, body, created_at, inlined, ?2 FROM write_events WHERE object_id = ?1",
         );
         aside.bind(object.0.as_slice()).bind(reason).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-fn verdicts(decisions: &Decisions, fresh: &[WriteEvent], now: Timestamp) -> String {
-    let mut rows = Rows::new();
+/// The rows, and the bytes of the small ones among `fresh`.
+fn verdicts(decisions: &Decisions, fresh: &[WriteEvent], now: Timestamp) -> (String, Vec<u8>) {
+    let (mut rows, mut inlined) = (Rows::new(), Vec::new());
     for (object, verdict) in &decisions.verdicts {
         let row = rows.row().blob(&object.0).blob(&verdict.encode()).int(now.0);
         if let Some(event) = fresh.iter().find(|event| event.object == *object) {
-            row.int(event.node.0).int(event.object_bytes.cast_signed());
+            let row = row.int(event.node.0).int(event.object_bytes.cast_signed());
+            if let Some(body) = &event.inlined {
+                row.int(inlined.len() as i64).int(body.len() as i64);
+                inlined.extend_from_slice(body);
+            }
         }
     }
-    rows.finish()
+    (rows.finish(), inlined)
 }
 
 fn segments(decisions: &Decisions) -> String {
@@ -149,13 +152,4 @@ fn parked(decisions: &Decisions) -> String {
         row.log(&parked.log).int(parked.deadline.0).blob(&encode_parked(parked));
     }
     rows.finish()
-}
-
-fn inlined(fresh: &[WriteEvent]) -> (String, Vec<u8>) {
-    let (mut rows, mut bodies) = (Rows::new(), Vec::new());
-    for (event, body) in fresh.iter().filter_map(|event| Some((event, event.inlined.as_ref()?))) {
-        rows.row().blob(&event.object.place()).int(bodies.len() as i64).int(body.len() as i64);
-        bodies.extend_from_slice(body);
-    }
-    (rows.finish(), bodies)
 }
