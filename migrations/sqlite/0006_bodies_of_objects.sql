@@ -1,5 +1,6 @@
 -- A small object lies in the row that says what was decided of it, and until then in that of its event: where records come one by one, that is one
--- table to write to instead of three places. With a rowid: neighbours in time are neighbours in the file.
+-- table to write to instead of three places. With a rowid: neighbours in time are neighbours in the file. Nothing here sorts, as that would take memory
+-- for all bodies.
 
 ALTER TABLE write_events ADD COLUMN inlined BLOB;
 ALTER TABLE set_aside_events ADD COLUMN inlined BLOB;
@@ -18,10 +19,10 @@ CREATE TABLE objects_with_bodies (
 ) STRICT;
 INSERT INTO objects_with_bodies (object_id, node, bytes, created_at, decided_at, verdict, inlined)
     SELECT o.object_id, o.node, o.bytes, o.created_at, o.decided_at, o.verdict, i.body
-    FROM inlined_objects i CROSS JOIN objects o ON o.object_id = substr(i.place, 2) ORDER BY o.object_id;
+    FROM inlined_objects i CROSS JOIN objects o ON o.object_id = substr(i.place, 2);
 INSERT INTO objects_with_bodies (object_id, node, bytes, created_at, decided_at, verdict)
     SELECT object_id, node, bytes, created_at, decided_at, verdict FROM objects WHERE true
-    ORDER BY object_id ON CONFLICT (object_id) DO NOTHING;
+    ON CONFLICT (object_id) DO NOTHING;
 DROP TABLE objects;
 DROP TABLE inlined_objects;
 ALTER TABLE objects_with_bodies RENAME TO objects;

@@ -1,7 +1,9 @@
 //! The door of the room and the task that seals.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -200,11 +202,15 @@ impl Producer {
                 return;
             }
             let producer = Arc::clone(&self);
-            self.tasks.spawn("upload", async move {
+            let mut upload = Box::pin(async move {
                 let result = producer.upload(object, sealed, give_up_at, slot).await;
                 // The committer lives as long as any upload does.
                 let _ = done.send(result);
             });
+            // What goes with its event waits for nothing: a task of its own would be the greater part of the work.
+            if poll_fn(|context| Poll::Ready(upload.as_mut().poll(context))).await.is_pending() {
+                self.tasks.spawn("upload", upload);
+            }
         }
     }
 

