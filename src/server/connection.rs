@@ -1,7 +1,7 @@
 //! One client connection: a task that reads and begins requests in order, a task that sends answers in that order.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -159,6 +159,8 @@ async fn read(connection: Arc<Connection>, mut inbox: Inbox, sender: mpsc::Sende
 
 async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc::Sender<(InFlight, Reply)>) -> End {
     let (stop, mut part) = (connection.shared.tasks.stop_token(), connection.shared.parts.deal());
+    // One for all requests: to be woken by it, it stands in a list.
+    let mut stopped = pin!(stop.cancelled());
     let mut grace = FIRST_REQUEST;
     let mut was_introduced = false;
     loop {
@@ -166,12 +168,12 @@ async fn read_requests(connection: &Connection, inbox: &mut Inbox, sender: &mpsc
         let Ok(place) = sender.reserve().await else { return End::Gone };
         let frame = tokio::select! {
             biased;
-            () = stop.cancelled(), if grace.is_zero() => return End::NoMore,
+            () = &mut stopped, if grace.is_zero() => return End::NoMore,
             () = part.over.cancelled(), if grace.is_zero() => return connection.shed(),
             frame = inbox.next(&connection.shared.config) => frame,
             // What is there comes first, also if this process stood still until the time was over.
-            () = after(&stop, grace) => return End::NoMore,
-            () = after(&part.over, grace) => return connection.shed(),
+            () = after(&stop, grace), if !grace.is_zero() => return End::NoMore,
+            () = after(&part.over, grace), if !grace.is_zero() => return connection.shed(),
         };
         if frame.as_ref().is_ok_and(Frame::is_about_records) {
             if grace.is_zero() && part.over_when_asked.is_cancelled() {

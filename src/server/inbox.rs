@@ -1,10 +1,14 @@
 //! Cutting frames out of a stream, with memory that grows only with what has arrived.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::io::poll_read_buf;
 
 use super::ServerConfig;
 use crate::budget::{Budget, Charge};
@@ -144,12 +148,14 @@ impl Inbox {
             self.make_room(total);
             // A large frame has memory of its own: nothing of the next one is read into it.
             let most = total.filter(|total| *total > TRUSTED).map_or(usize::MAX, |total| total - self.arrived.len());
-            match self.socket.try_read_buf(&mut (&mut self.arrived).limit(most)) {
-                Ok(0) => return Err(ReadError::Closed),
-                Ok(_) => return Ok(()),
-                // Readiness often outlives the bytes: the room was taken in vain, and may have to be kept for as long as the client is silent.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.give_room_back(),
-                Err(error) => return Err(error.into()),
+            let mut room = (&mut self.arrived).limit(most);
+            // A read that leaves room has taken all there is, and the runtime knows: what comes next is waited for, not tried.
+            match poll_fn(|context| Poll::Ready(poll_read_buf(Pin::new(&mut self.socket), context, &mut room))).await {
+                Poll::Ready(Ok(0)) => return Err(ReadError::Closed),
+                Poll::Ready(Ok(_)) => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                // Readiness outlives bytes that just filled the room: this one was taken in vain, and may have to be kept for as long as the client is silent.
+                Poll::Pending => self.give_room_back(),
             }
         }
     }
