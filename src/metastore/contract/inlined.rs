@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Backend;
-use super::scene::{append, object, plain, round, single, topic, verdicts, whole_log};
+use super::scene::{append, object, plain, round, single, stamped, topic, verdicts, whole_log};
 use crate::metastore::WriteEvent;
 use crate::types::TopicPartition;
 
@@ -44,6 +44,20 @@ pub(super) async fn the_first_bytes_of_an_object_stay(backend: &dyn Backend) {
         assert!(verdicts(&metastore, number).await.is_some());
     }
     assert_eq!(whole_log(&metastore, log).await.len(), 2);
+}
+
+pub(super) async fn the_bytes_of_what_waits_for_its_predecessor_stay(backend: &dyn Backend) {
+    let metastore = backend.metastore();
+    let log = TopicPartition::new(topic(&metastore, 1, 1).await, 0);
+    round(&metastore).await;
+    // Of three in a row, in the order in which they come.
+    for (number, sequence, segments) in [(1, 0, 1), (3, 2, 1), (2, 1, 3)] {
+        append(&metastore, &[with(single(number, log, stamped(7, sequence, 1)), &[number as u8])]).await;
+        round(&metastore).await;
+        assert_eq!(whole_log(&metastore, log).await.len(), segments, "after object {number}");
+        assert_eq!(metastore.inlined_object(object(number)).await.expect("looked"), Some(Bytes::from(vec![number as u8])));
+    }
+    assert_eq!(metastore.inlined_object(object(3)).await.expect("looked"), Some(Bytes::from_static(&[3])));
 }
 
 pub(super) async fn inlined_objects_are_deleted(backend: &dyn Backend) {

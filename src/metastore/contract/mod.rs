@@ -252,11 +252,11 @@ contract! {
 // Where objects are taken with their events.
 contract! {
     @backend memory_inlining, MemoryInlining,
-    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_deleted;
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, the_bytes_of_what_waits_for_its_predecessor_stay, inlined_objects_are_deleted;
 }
 contract! {
     @backend sqlite_inlining, Sqlite,
-    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_deleted;
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, the_bytes_of_what_waits_for_its_predecessor_stay, inlined_objects_are_deleted;
 }
 
 // Not the cases that see an event wait, or give a round a rule of its own.
@@ -268,7 +268,7 @@ contract! {
     rounds: offsets_follow_each_other, big_indexes_end_a_round, a_retry_gets_its_offset,
         what_waits_for_a_deleted_topic_is_refused, forgotten_producers, an_idle_round, rounds_are_announced;
     reading: the_first_segment_holds_the_offset, budgets_end_a_read, many_queries_at_once, the_first_segment_since;
-    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, inlined_objects_are_deleted;
+    inlined: an_object_comes_with_its_event, the_first_bytes_of_an_object_stay, the_bytes_of_what_waits_for_its_predecessor_stay, inlined_objects_are_deleted;
     scale: five_thousand_partitions_in_one_event, many_events_in_one_round, offsets_of_many_partitions;
     model: random_scripts;
 }
